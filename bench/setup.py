@@ -1,0 +1,22 @@
+"""What the benchmark needs beyond Python packages: Restate's server, from npm, into a git-ignored folder."""
+
+import os
+import subprocess
+from pathlib import Path
+
+VAR = Path("var/bench").absolute()
+NPM = VAR / "npm"
+RESTATE_SERVER = NPM / "node_modules" / ".bin" / "restate-server"
+RESTATE_VERSION = "1.7.12"
+
+
+def fetch_restate() -> None:
+    """Install the server, unless it is there. Install scripts stay off: one of them only reports downloads."""
+    if RESTATE_SERVER.exists():
+        return
+    NPM.mkdir(parents=True, exist_ok=True)
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    package = f"@restatedev/restate-server@{RESTATE_VERSION}"
+    subprocess.run(
+        ["npm", "install", "--prefix", str(NPM), *quiet, package], check=True, env=dict(os.environ)
+    )
