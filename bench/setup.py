@@ -1,6 +1,5 @@
 """What the benchmark needs beyond Python packages: Restate's server, from npm, into a git-ignored folder."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -11,12 +10,10 @@ RESTATE_VERSION = "1.7.12"
 
 
 def fetch_restate() -> None:
-    """Install the server, unless it is there. Install scripts stay off: one of them only reports downloads."""
+    """Install the server unless it is there, without install scripts: the only one reports the download."""
     if RESTATE_SERVER.exists():
         return
     NPM.mkdir(parents=True, exist_ok=True)
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     package = f"@restatedev/restate-server@{RESTATE_VERSION}"
-    subprocess.run(
-        ["npm", "install", "--prefix", str(NPM), *quiet, package], check=True, env=dict(os.environ)
-    )
+    subprocess.run(["npm", "install", "--prefix", str(NPM), *quiet, package], check=True)

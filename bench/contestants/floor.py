@@ -27,7 +27,7 @@ CREATE TABLE journal (
 """
 INSERT_INSTANCE = "INSERT INTO instance VALUES ('default', ?, 'three_steps', 'running', ?, NULL, ?, NULL)"
 INSERT_JOURNAL = "INSERT INTO journal VALUES ('default', ?, ?, ?, ?, ?)"
-COMPLETE = "UPDATE instance SET status = 'completed', result = ?, ended_at = ? WHERE namespace = 'default' AND id = ?"
+COMPLETE = "UPDATE instance SET status = 'completed', result = ?, ended_at = ? WHERE (namespace, id) = ('default', ?)"
 KINDS = ("started", "step", "step", "step", "ended")
 PROCESSES_A_COMMIT = 1_000
 

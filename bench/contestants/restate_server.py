@@ -1,8 +1,8 @@
 """Restate: its server, the service under hypercorn with the settings its serving guide gives for production.
 
 One hypercorn worker on uvloop measured as fast as two on two cores, where the server needs the other core.
-The clients speak HTTP to the ingress through bare sockets, the cheapest client there is: httpx, which the SDK's
-own client uses, would cost Restate a third of the machine. Variant `one-partition` lowers the server's 24
+The clients speak HTTP to the ingress through bare sockets, the cheapest client there is, since they share the
+two cores with what they measure. Variant `one-partition` lowers the server's 24
 partitions to one, which a single small machine gains by and the guide does not mention.
 """
 
@@ -124,14 +124,8 @@ def main() -> None:
     folder = Path(round_.folder)
     config = folder / "hypercorn.toml"
     config.write_text(HYPERCORN.format(port=service))
-    served = [
-        sys.executable,
-        "-m",
-        "hypercorn",
-        "--config",
-        str(config),
-        "bench.contestants.restate_service:app",
-    ]
+    asgi = "bench.contestants.restate_service:app"
+    served = [sys.executable, "-m", "hypercorn", "--config", str(config), asgi]
     settings = server_settings(round_, ingress, admin, fabric)
     with (
         running([str(RESTATE_SERVER), "--no-logo"], folder / "restate.log", settings),
