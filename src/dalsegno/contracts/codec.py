@@ -1,0 +1,124 @@
+"""Values to JSON and back, by their declared types."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from dalsegno.errors import DefinitionError, InvalidValue, Unserialisable
+
+NULL = b"null"
+
+
+def _to_builtins(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump(mode="json")
+    raise NotImplementedError(f"{type(value).__module__}.{type(value).__qualname__} has no JSON form")
+
+
+def _from_builtins(wanted: Any, value: Any) -> Any:
+    validate = getattr(wanted, "model_validate", None)
+    if validate is not None:
+        return validate(value)
+    if isinstance(wanted, type) and isinstance(value, wanted):
+        return value
+    raise NotImplementedError(f"{wanted!r} can't be read from JSON")
+
+
+# Sets and dicts are written in one order whatever the hash seed: the same value has the same bytes after
+# a restart, which the argument hashes in journals rely on.
+_encoder = msgspec.json.Encoder(enc_hook=_to_builtins, order="deterministic")
+
+
+def encode(value: Any, what: str = "value") -> bytes:
+    """JSON of a value, as UTF-8.
+
+    Parameters: `value`, any msgspec, dataclass, TypedDict, pydantic or builtin value; `what` names it
+    in the error. Raises `Unserialisable`.
+
+    >>> encode({"b": 1, "a": {3, 1}})
+    b'{"a":[1,3],"b":1}'
+    """
+    try:
+        return _encoder.encode(value)
+    except Exception as error:
+        raise Unserialisable(
+            f"{what} can't be written as JSON: {error}. Return builtins, dataclasses, TypedDicts, "
+            "msgspec structs or pydantic models."
+        ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(wanted, dec_hook=_from_builtins)
+
+
+def decoder(wanted: Any) -> Callable[[bytes], Any]:
+    """The function that reads JSON as a type; raises `DefinitionError` where the type can't be read."""
+    try:
+        return _decoder(wanted).decode
+    except TypeError as error:
+        raise DefinitionError(f"{wanted!r} can't be read from JSON: {error}") from error
+
+
+def decode(data: bytes | msgspec.Raw, wanted: Any = Any, what: str = "value") -> Any:
+    """A value of the wanted type from JSON. Raises `InvalidValue` with the path of what doesn't fit.
+
+    >>> decode(b"[1, 2]", list[int])
+    [1, 2]
+    """
+    try:
+        return decoder(wanted)(data)
+    except (msgspec.DecodeError, NotImplementedError, ValueError) as error:
+        raise InvalidValue(f"{what} isn't a {type_name(wanted)}: {error}") from error
+
+
+def convert(value: Any, wanted: Any, what: str = "value") -> Any:
+    """A JSON-like value as the wanted type, through its JSON form."""
+    return decode(encode(value, what), wanted, what)
+
+
+def type_name(wanted: Any) -> str:
+    """How a type is called in a message."""
+    return wanted.__name__ if isinstance(wanted, type) else str(wanted)
+
+
+def schema(wanted: Any) -> dict[str, Any]:
+    """The JSON Schema of a type (2020-12)."""
+    model_schema = getattr(wanted, "model_json_schema", None)
+    if model_schema is not None:
+        return typing.cast("dict[str, Any]", model_schema())
+    try:
+        return msgspec.json.schema(wanted)
+    except TypeError:
+        return {}
+
+
+def return_type(function: Callable[..., Any]) -> Any:
+    """The annotated return type of a function, `Any` where there is none."""
+    return hints(function).get("return", Any)
+
+
+def hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The resolved annotations of a function; a name that can't be resolved yet counts as `Any`."""
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def parameter_types(function: Callable[..., Any], skip: int = 0) -> list[Any]:
+    """The annotated types of the positional parameters, `Any` where there is none."""
+    known = hints(function)
+    names = [
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return [known.get(name, Any) for name in names[skip:]]

@@ -1,0 +1,72 @@
+"""What a process and a step are, once declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dalsegno.contracts import codec
+from dalsegno.kernel.retry import Retry
+
+Executor = Literal["async", "thread", "process", "inline", "transaction"]
+
+
+@dataclass(slots=True, eq=False)
+class StepSpec:
+    """A declared step: what runs, how often it is tried, how its result is read."""
+
+    name: str
+    function: Callable[..., Any]
+    executor: Executor
+    retry: Retry
+    timeout_seconds: float | None = None
+    heartbeat_timeout_seconds: float | None = None
+    undo: StepSpec | None = None
+    even_if_unknown: bool = False
+    database: str | None = None
+    _decode: Callable[[Any], Any] | None = field(default=None, repr=False)
+
+    def decode(self, data: Any) -> Any:
+        """A journaled result as the annotated return type."""
+        if self._decode is None:
+            self._decode = codec.decoder(codec.return_type(self.function))
+        return self._decode(data)
+
+    @property
+    def result_type(self) -> Any:
+        """The annotated return type."""
+        return codec.return_type(self.function)
+
+
+@dataclass(slots=True, eq=False)
+class ProcessSpec:
+    """A declared process: its name, version and code."""
+
+    name: str
+    version: int
+    function: Callable[..., Any]
+    _types: list[Any] | None = field(default=None, repr=False)
+
+    def read_input(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a journaled input, as their annotated types."""
+        raw = codec.decode(data, list[Any], f"input of {self.name}")
+        positional, named = (raw[:-1], raw[-1]) if raw else ([], {})
+        if self._types is None:
+            self._types = codec.parameter_types(self.function)
+        types = self._types
+        arguments = [
+            codec.convert(value, types[i], f"argument {i + 1} of {self.name}") if i < len(types) else value
+            for i, value in enumerate(positional)
+        ]
+        known = codec.hints(self.function)
+        keywords = {
+            name: codec.convert(value, known.get(name, Any), f"argument {name!r} of {self.name}")
+            for name, value in named.items()
+        }
+        return arguments, keywords
+
+
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> bytes:
+    """Arguments as JSON: the positional ones, then an object of the named ones."""
+    return codec.encode((*args, kwargs), what)

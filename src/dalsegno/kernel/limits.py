@@ -1,0 +1,48 @@
+"""Every bound of the engine, in one place."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds that an `App` keeps; each is checked before anything is appended.
+
+    >>> Limits(payload_bytes=64_000).payload_bytes
+    64000
+    """
+
+    #: the largest input, result, event or annotation, as JSON
+    payload_bytes: int = 2 * 1024 * 1024
+    #: the longest journal of one run; beyond it a process continues as new
+    journal_entries: int = 50_000
+    #: steps, children and waits that one instance may have open at once
+    open_operations: int = 100_000
+    #: callbacks one instance may run before it must wait for something: more is taken for a spin
+    callbacks_per_turn: int = 5_000_000
+    #: steps that run at once on a node
+    running_steps: int = 1_000
+    #: threads for `def` steps on a node
+    step_threads: int = 64
+    #: worker processes for `executor="process"` steps
+    step_processes: int = 2
+    #: instances kept in memory; waiting ones beyond it are dropped and replayed on waking
+    resident_instances: int = 10_000
+    #: instances loaded at once during recovery and waking
+    loading_instances: int = 500
+    #: instances that may be started but not yet begun
+    starting_instances: int = 20_000
+    #: journal rows in one commit
+    commit_rows: int = 8_000
+    #: timers further away than this stay on disk
+    timer_window_seconds: float = 60.0
+    #: a step that outlives this is journaled as started
+    slow_step_seconds: float = 1.0
+    #: retries further away than this don't hold memory
+    resident_backoff_seconds: float = 30.0
+    #: restarts that find an instance without progress before it is parked
+    crashes_before_parking: int = 5
+    #: the lease of a node
+    lease_seconds: float = 10.0
+    #: events are kept this long for instances that wait for them later
+    event_retention_seconds: float = 30 * 86400.0

@@ -1,0 +1,1 @@
+UPDATE instances SET annotations = json_patch(coalesce(annotations, '{}'), ?) WHERE key = ?

@@ -1,0 +1,1 @@
+SELECT ended_at FROM nodes WHERE epoch = ?

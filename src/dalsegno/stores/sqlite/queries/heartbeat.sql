@@ -1,0 +1,1 @@
+SELECT details FROM heartbeats WHERE instance = ? AND step = ?

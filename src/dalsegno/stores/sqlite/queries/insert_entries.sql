@@ -1,0 +1,2 @@
+INSERT INTO journal (instance, seq, at, kind, entry)
+VALUES (?, ?, ?, ?, ?)

@@ -1,0 +1,1 @@
+INSERT INTO messages (namespace, instance, verb, body, by, at) VALUES (?, ?, ?, ?, ?, ?) RETURNING position

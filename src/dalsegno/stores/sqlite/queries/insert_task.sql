@@ -1,0 +1,3 @@
+INSERT INTO tasks (namespace, id, instance, operation, role, title, about, answer_schema, state, at, due_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)
+ON CONFLICT (namespace, id) DO NOTHING

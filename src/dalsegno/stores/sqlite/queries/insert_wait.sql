@@ -1,0 +1,3 @@
+INSERT INTO waits (instance, operation, namespace, instance_id, event_type, key, match)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (instance, operation) DO UPDATE SET matched = NULL

@@ -1,0 +1,1 @@
+SELECT key FROM instances WHERE namespace = ? AND id = ?

@@ -1,0 +1,1 @@
+UPDATE waits SET matched = ? WHERE instance = ? AND operation = ?

@@ -1,0 +1,1 @@
+SELECT key FROM instances WHERE status = 'parked' AND error LIKE 'expected %'

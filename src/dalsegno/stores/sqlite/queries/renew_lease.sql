@@ -1,0 +1,1 @@
+UPDATE nodes SET lease_until = ? WHERE epoch = ? AND ended_at IS NULL

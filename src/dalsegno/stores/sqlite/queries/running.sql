@@ -1,0 +1,1 @@
+SELECT key FROM instances WHERE status = 'running' AND key > ? ORDER BY key LIMIT ?
