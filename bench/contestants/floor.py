@@ -1,73 +1,109 @@
 """The floor: what the driver and the disk cost before any process code runs.
 
-The same rows, into the schema the product's own migrations make, through the same driver with the same
-durability: five journal rows and one instance row a process (inserted, later updated to completed), five
-thousand journal rows a commit. Rows are made ready outside the clock. Then the bare commit, the unit in which
-latency is judged: BEGIN IMMEDIATE, one journal row, COMMIT.
+The same rows as the product writes, by its own statements into the schema its own migrations make, through
+the same driver with the same durability: five journal rows and one instance row a process (inserted, and
+updated to completed by the next commit), five thousand journal rows a commit. Rows are made ready outside the
+clock. Then the bare commit, the unit in which latency is judged: BEGIN IMMEDIATE, one journal row, COMMIT.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from time import perf_counter
+from importlib.resources import files
+from itertools import count
+from time import perf_counter, time_ns
+from typing import Any
+
+import msgspec
 
 from bench.contestants import asked, report
 from bench.load import Outcome, percentile
+from dalsegno.kernel import entries
 
-PLACEHOLDER = """
-CREATE TABLE instance (
-  namespace TEXT NOT NULL, id TEXT NOT NULL, process TEXT NOT NULL, status TEXT NOT NULL,
-  input BLOB, result BLOB, started_at INTEGER NOT NULL, ended_at INTEGER,
-  PRIMARY KEY (namespace, id)
-) WITHOUT ROWID;
-CREATE TABLE journal (
-  namespace TEXT NOT NULL, instance TEXT NOT NULL, seq INTEGER NOT NULL,
-  kind TEXT NOT NULL, at INTEGER NOT NULL, body BLOB,
-  PRIMARY KEY (namespace, instance, seq)
-) WITHOUT ROWID;
-"""
-INSERT_INSTANCE = "INSERT INTO instance VALUES ('default', ?, 'three_steps', 'running', ?, NULL, ?, NULL)"
-INSERT_JOURNAL = "INSERT INTO journal VALUES ('default', ?, ?, ?, ?, ?)"
-COMPLETE = "UPDATE instance SET status = 'completed', result = ?, ended_at = ? WHERE (namespace, id) = ('default', ?)"
-KINDS = ("started", "step", "step", "step", "ended")
 PROCESSES_A_COMMIT = 1_000
+STORE = files("dalsegno.stores.sqlite")
+INSERT_INSTANCE = STORE.joinpath("queries/insert_instances.sql").read_text()
+INSERT_ENTRY = STORE.joinpath("queries/insert_entries.sql").read_text()
+UPDATE_INSTANCE = STORE.joinpath("queries/update_instances.sql").read_text()
+
+Rows = list[tuple[Any, ...]]
 
 
 def open_database(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.executescript(PLACEHOLDER)
+    for migration in sorted(STORE.joinpath("migrations").iterdir(), key=lambda each: each.name):
+        connection.executescript(migration.read_text())
     return connection
 
 
-def cohorts() -> Iterator[list[str]]:
-    first = 0
-    while True:
-        yield [f"p-{n:012d}" for n in range(first, first + PROCESSES_A_COMMIT)]
-        first += PROCESSES_A_COMMIT
+def journal_of_a_process(at: int) -> list[tuple[str, bytes]]:
+    def done(name: str, result: bytes) -> entries.StepCompleted:
+        return entries.StepCompleted(name, 0x5EED5EED, msgspec.Raw(result), started_at=at)
+
+    journal: list[entries.Entry] = [
+        entries.Started("three_steps", 1, msgspec.Raw(b"[20,{}]")),
+        done("add", b"21"),
+        done("double", b"42"),
+        done("subtract", b"41"),
+        entries.Ended("completed", msgspec.Raw(b"41")),
+    ]
+    return [(entries.kind(entry), entries.encode(entry)) for entry in journal]
 
 
-def write(connection: sqlite3.Connection, ids: list[str], at: int) -> float:
-    instances = [(id_, b"20", at) for id_ in ids]
-    journal = [(id_, seq, kind, at, b'{"value":20}') for id_ in ids for seq, kind in enumerate(KINDS)]
-    completed = [(b"41", at, id_) for id_ in ids]
+class Cohort:
+    """The rows of the processes that one commit writes."""
+
+    def __init__(self, first: int) -> None:
+        at = time_ns() // 1_000
+        keys = range(first, first + PROCESSES_A_COMMIT)
+        journal = journal_of_a_process(at)
+        self.instances: Rows = [
+            (
+                key,
+                "default",
+                f"p-{key:012d}",
+                "three_steps",
+                1,
+                "running",
+                1,
+                0,
+                0x5EED5EED,
+                1,
+                at,
+                at,
+                None,
+                None,
+                0,
+            )
+            for key in keys
+        ]
+        self.entries: Rows = [
+            (key, seq, at, kind, entry) for key in keys for seq, (kind, entry) in enumerate(journal)
+        ]
+        self.completed: Rows = [(key, "completed", at, None, None, None, at, 1, 0) for key in keys]
+
+
+def write(connection: sqlite3.Connection, cohort: Cohort, completed: Rows) -> float:
     began = perf_counter()
     connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(INSERT_INSTANCE, instances)
-    connection.executemany(INSERT_JOURNAL, journal)
-    connection.executemany(COMPLETE, completed)
+    connection.executemany(INSERT_INSTANCE, cohort.instances)
+    connection.executemany(INSERT_ENTRY, cohort.entries)
+    connection.executemany(UPDATE_INSTANCE, completed)
     connection.execute("COMMIT")
     return perf_counter() - began
 
 
 def processes_per_second(connection: sqlite3.Connection, seconds: float) -> float:
     spent, written = 0.0, 0
-    for ids in cohorts():
-        spent += write(connection, ids, at=written)
-        written += len(ids)
+    completed: Rows = []
+    for number in count():
+        cohort = Cohort(1 + number * PROCESSES_A_COMMIT)
+        spent += write(connection, cohort, completed)
+        written += PROCESSES_A_COMMIT
+        completed = cohort.completed
         if spent >= seconds:
-            return written / spent
-    raise AssertionError("cohorts never end")
+            break
+    return written / spent
 
 
 def bare_commits(connection: sqlite3.Connection, seconds: float) -> list[float]:
@@ -75,7 +111,9 @@ def bare_commits(connection: sqlite3.Connection, seconds: float) -> list[float]:
     ends = perf_counter() + seconds
     while (began := perf_counter()) < ends:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(INSERT_JOURNAL, ("bare", len(latencies), "step", 0, b'{"value":20}'))
+        connection.execute(
+            INSERT_ENTRY, (0, len(latencies), 0, "step_completed", b'{"step":"add","result":21}')
+        )
         connection.execute("COMMIT")
         latencies.append(perf_counter() - began)
     return latencies
@@ -84,17 +122,14 @@ def bare_commits(connection: sqlite3.Connection, seconds: float) -> list[float]:
 def main() -> None:
     round_ = asked()
     connection = open_database(f"{round_.folder}/floor.db")
-    rate = processes_per_second(connection, round_.seconds)
     commits = bare_commits(connection, min(round_.seconds, 1.0))
-    report(
-        Outcome(
-            figures={
-                "floor_processes_per_second": rate,
-                "bare_commit_p50_ms": percentile(commits, 0.5) * 1e3,
-                "bare_commit_p99_ms": percentile(commits, 0.99) * 1e3,
-            }
-        )
-    )
+    rate = processes_per_second(connection, round_.seconds)
+    figures = {
+        "floor_processes_per_second": rate,
+        "bare_commit_p50_ms": percentile(commits, 0.5) * 1e3,
+        "bare_commit_p99_ms": percentile(commits, 0.99) * 1e3,
+    }
+    report(Outcome(figures=figures))
 
 
 if __name__ == "__main__":

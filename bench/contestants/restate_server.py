@@ -75,7 +75,8 @@ def server_settings(round_: Round, ingress: int, admin: int, fabric: int) -> dic
 def request(url: str, body: bytes | None = None) -> bytes:
     headers = {"content-type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
-        return answer.read()
+        content: bytes = answer.read()
+        return content
 
 
 def until_answered(url: str, body: bytes | None = None, patience_seconds: float = 60) -> None:
