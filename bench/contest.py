@@ -34,9 +34,7 @@ CONTESTANTS = [
     Contestant("dbos", "dbos_sqlite", "SQLite rollback journal, synchronous=FULL, as shipped"),
     Contestant("dbos-wal", "dbos_sqlite", "SQLite WAL switched on by us, synchronous=FULL", "wal"),
     Contestant("dbos-async", "dbos_sqlite", "as dbos, in coroutines instead of threads", "async"),
-    Contestant(
-        "restate", "restate_server", "RocksDB log with WAL fsync, one node, 24 partitions, as shipped"
-    ),
+    Contestant("restate", "restate_server", "RocksDB log with WAL fsync, one node, 24 partitions, as shipped"),
     Contestant("restate-1p", "restate_server", "as restate, one partition", "one-partition"),
 ]
 NAMES = [each.name for each in CONTESTANTS]
@@ -108,9 +106,7 @@ def judge(outcomes: Outcomes, most: int) -> list[Bar]:
         if peer in outcomes
     ]
     bars.append(Bar(f"share of the floor at concurrency {most}", 0.25, ratio(ours, floor)))
-    bars.append(
-        Bar("p50 at concurrency 1 over four bare commits", 1.5, ratio(latency, four_commits), "x", True)
-    )
+    bars.append(Bar("p50 at concurrency 1 over four bare commits", 1.5, ratio(latency, four_commits), "x", True))
     return bars
 
 

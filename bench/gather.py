@@ -49,9 +49,7 @@ async def measure(folder: str, width: int, rounds: int) -> tuple[list[float], li
 
 async def replayed_per_second(app: App, id_: str) -> float:
     """From stored bytes to an instance that stands where it stood: decoding included, the disk not."""
-    stored = [
-        (record.seq, record.at, entries.encode(record.entry)) for record in await app.get(id_).history()
-    ]
+    stored = [(record.seq, record.at, entries.encode(record.entry)) for record in await app.get(id_).history()]
     began = perf_counter()
     records = [entries.Record(seq, at, entries.decode(entry)) for seq, at, entry in stored]
     Execution(fan_out.spec, "default", id_, Limits()).replay(records)

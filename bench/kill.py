@@ -168,9 +168,7 @@ def kill(count: int) -> bool:
             restarted = node.began
             times = {word: node.said(word) for word in ("open", "started", "done")}
         after = scene.effects()[len(before) :]
-    figures = reckon(before, after, journaled, restarted, count) | {
-        f"{word}_s": at for word, at in times.items()
-    }
+    figures = reckon(before, after, journaled, restarted, count) | {f"{word}_s": at for word, at in times.items()}
     bars = judge(figures)
     show_conditions(facts)
     for name, value in figures.items():
@@ -205,9 +203,7 @@ def reckon(
 
 def judge(figures: dict[str, float]) -> list[Bar]:
     return [
-        Bar(
-            "all in flight going again, from the restart", 3, figures["all_going_again_s"], "s", at_most=True
-        ),
+        Bar("all in flight going again, from the restart", 3, figures["all_going_again_s"], "s", at_most=True),
         Bar("effects lost", 0, figures["lost"], at_most=True),
         Bar("repeated though journaled", 0, figures["repeated_though_journaled"], at_most=True),
         Bar("repeated under another key", 0, figures["under_more_than_one_key"], at_most=True),

@@ -1,14 +1,13 @@
 """The floor: what the driver and the disk cost before any process code runs.
 
-The same rows as the product writes, by its own statements into the schema its own migrations make, through
-the same driver with the same durability: five journal rows and one instance row a process (inserted, and
-updated to completed by the next commit), five thousand journal rows a commit. Rows are made ready outside the
-clock. Then the bare commit, the unit in which latency is judged: BEGIN IMMEDIATE, one journal row, COMMIT.
+The same rows as the product writes, by the store's own statements into the schema of its own migrations,
+through the same driver with the same durability: five journal rows and one instance row a process (inserted,
+and updated to completed by the next commit), five thousand journal rows a commit. Rows are made ready outside
+the clock. Then the bare commit, the unit in which latency is judged: BEGIN IMMEDIATE, one journal row, COMMIT.
 """
 
-import sqlite3
-from importlib.resources import files
-from itertools import count
+from collections.abc import Iterable
+from itertools import chain, count
 from time import perf_counter, time_ns
 from typing import Any
 
@@ -17,22 +16,18 @@ import msgspec
 from bench.contestants import asked, report
 from bench.load import Outcome, percentile
 from dalsegno.kernel import entries
+from dalsegno.stores.sqlite.connection import Connection, MultiRow, connect, query
+from dalsegno.stores.sqlite.migrate import migrate
 
 PROCESSES_A_COMMIT = 1_000
-STORE = files("dalsegno.stores.sqlite")
-INSERT_INSTANCE = STORE.joinpath("queries/insert_instances.sql").read_text()
-INSERT_ENTRY = STORE.joinpath("queries/insert_entries.sql").read_text()
-UPDATE_INSTANCE = STORE.joinpath("queries/update_instances.sql").read_text()
-
-Rows = list[tuple[Any, ...]]
+insert_instances = MultiRow("insert_instances")
+insert_entries = MultiRow("insert_entries")
+update_instances = MultiRow("update_instances")
 
 
-def open_database(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    for migration in sorted(STORE.joinpath("migrations").iterdir(), key=lambda each: each.name):
-        connection.executescript(migration.read_text())
+def open_database(path: str) -> Connection:
+    connection = connect(path)
+    migrate(connection, path)
     return connection
 
 
@@ -51,51 +46,36 @@ def journal_of_a_process(at: int) -> list[tuple[str, bytes]]:
 
 
 class Cohort:
-    """The rows of the processes that one commit writes."""
+    """The rows of the processes that one commit writes, flat, as the store's statements take them."""
 
     def __init__(self, first: int) -> None:
         at = time_ns() // 1_000
         keys = range(first, first + PROCESSES_A_COMMIT)
-        journal = journal_of_a_process(at)
-        self.instances: Rows = [
-            (
-                key,
-                "default",
-                f"p-{key:012d}",
-                "three_steps",
-                1,
-                "running",
-                1,
-                0,
-                0x5EED5EED,
-                1,
-                at,
-                at,
-                None,
-                None,
-                0,
-            )
-            for key in keys
-        ]
-        self.entries: Rows = [
-            (key, seq, at, kind, entry) for key in keys for seq, (kind, entry) in enumerate(journal)
-        ]
-        self.completed: Rows = [(key, "completed", at, None, None, None, at, 1, 0) for key in keys]
+        journal = list(enumerate(journal_of_a_process(at)))
+        born = ("three_steps", 1, "running", 1, 0, 0x5EED5EED, 1, at, at, None, None, 0)
+        over = ("completed", at, None, None, None, at, 1, 0)
+        self.instances = flat((key, "default", f"p-{key:012d}", *born) for key in keys)
+        self.entries = flat((key, seq, at, *entry) for key in keys for seq, entry in journal)
+        self.completed = flat((key, *over) for key in keys)
 
 
-def write(connection: sqlite3.Connection, cohort: Cohort, completed: Rows) -> float:
+def flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return list(chain.from_iterable(rows))
+
+
+def write(connection: Connection, cohort: Cohort, completed: list[Any]) -> float:
     began = perf_counter()
     connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(INSERT_INSTANCE, cohort.instances)
-    connection.executemany(INSERT_ENTRY, cohort.entries)
-    connection.executemany(UPDATE_INSTANCE, completed)
+    insert_instances.run(connection, cohort.instances)
+    insert_entries.run(connection, cohort.entries)
+    update_instances.run(connection, completed)
     connection.execute("COMMIT")
     return perf_counter() - began
 
 
-def processes_per_second(connection: sqlite3.Connection, seconds: float) -> float:
+def processes_per_second(connection: Connection, seconds: float) -> float:
     spent, written = 0.0, 0
-    completed: Rows = []
+    completed: list[Any] = []
     for number in count():
         cohort = Cohort(1 + number * PROCESSES_A_COMMIT)
         spent += write(connection, cohort, completed)
@@ -106,14 +86,13 @@ def processes_per_second(connection: sqlite3.Connection, seconds: float) -> floa
     return written / spent
 
 
-def bare_commits(connection: sqlite3.Connection, seconds: float) -> list[float]:
+def bare_commits(connection: Connection, seconds: float) -> list[float]:
+    insert_entry = query("insert_entries")
     latencies: list[float] = []
     ends = perf_counter() + seconds
     while (began := perf_counter()) < ends:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(
-            INSERT_ENTRY, (0, len(latencies), 0, "step_completed", b'{"step":"add","result":21}')
-        )
+        connection.execute(insert_entry, (0, len(latencies), 0, "step_completed", b'{"step":"add","result":21}'))
         connection.execute("COMMIT")
         latencies.append(perf_counter() - began)
     return latencies
