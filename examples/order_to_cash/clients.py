@@ -10,8 +10,20 @@ from typing import Any, TypeVar
 
 import httpx2
 import msgspec
+from examples.order_to_cash.model import (
+    Charge,
+    CreditNote,
+    Deal,
+    Hold,
+    Invoice,
+    Line,
+    Order,
+    Refund,
+    Return,
+    Shipment,
+)
 
-from examples.order_to_cash.model import Charge, CreditNote, Deal, Hold, Invoice, Line, Order, Refund, Return, Shipment
+from dalsegno.errors import OutcomeUnknown
 
 CONNECTIONS = 48
 PATIENCE = 2.0
@@ -29,8 +41,12 @@ class Endpoints(msgspec.Struct, frozen=True):
     shipping: str
 
 
-class Unavailable(Exception):
-    """A service did not answer, or not with what was asked: what it did is unknown; trying again may help."""
+class Busy(Exception):
+    """A service has too much to do; it did nothing."""
+
+
+class Unavailable(OutcomeUnknown):
+    """A service did not answer, or only that it failed: whether it did what was asked is unknown."""
 
 
 class Refused(Exception):
@@ -63,7 +79,11 @@ class Client:
         self._http = httpx2.AsyncClient(
             base_url=url,
             timeout=patience,
-            limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60),
+            limits=httpx2.Limits(
+                max_connections=CONNECTIONS,
+                max_keepalive_connections=CONNECTIONS,
+                keepalive_expiry=60,
+            ),
             trust_env=False,
         )
 
@@ -80,7 +100,8 @@ class Client:
         return self._read(path, answer, reply)
 
     async def _pause(self) -> None:
-        while (seconds := self._not_before - time.monotonic()) > 0:
+        seconds = self._not_before - time.monotonic()
+        if seconds > 0:
             await asyncio.sleep(seconds)
 
     def _read(self, path: str, answer: httpx2.Response, reply: type[Reply]) -> Reply:
@@ -88,7 +109,8 @@ class Client:
             return msgspec.json.decode(answer.content, type=reply)
         if answer.status_code == 429:
             self._not_before = time.monotonic() + float(answer.headers.get("Retry-After", "1"))
-        if answer.status_code == 429 or answer.status_code >= 500:
+            raise Busy(f"{self._name} {path}: too many requests")
+        if answer.status_code >= 500:
             raise Unavailable(f"{self._name} {path}: answered {answer.status_code}")
         refusal = msgspec.json.decode(answer.content, type=_Refusal)
         raise REFUSALS.get(refusal.code, Refused)(f"{self._name} {path}: {refusal.message}")

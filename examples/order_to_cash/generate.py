@@ -1,6 +1,6 @@
 """Writes an order book of the UCI "Online Retail" layout: the same seed, the same file.
 
-    python -m examples.order_to_cash.generate --seed 1 --orders 2500 > orders.csv
+python -m examples.order_to_cash.generate --seed 1 --orders 2500 > orders.csv
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ from examples.order_to_cash.orders import COLUMNS
 
 COLOURS = ["RED", "BLUE", "GREEN", "IVORY", "PINK", "BLACK", "SILVER", "YELLOW"]
 MATERIALS = ["GLASS", "TIN", "WOODEN", "PAPER", "CERAMIC", "COTTON", "WICKER"]
-THINGS = ["LANTERN", "MUG", "BOWL", "CLOCK", "APRON", "BASKET", "CANDLE", "FRAME", "HOOK", "TRAY", "VASE", "BUNTING"]
+THINGS = [
+    "LANTERN",
+    "MUG",
+    "BOWL",
+    "CLOCK",
+    "APRON",
+    "BASKET",
+    "CANDLE",
+    "FRAME",
+    "HOOK",
+    "TRAY",
+    "VASE",
+    "BUNTING",
+]
 COUNTRIES = ["United Kingdom"] * 16 + ["Germany", "France", "EIRE", "Spain", "Norway", "Belgium"]
 CUSTOMERS = 700
 FIRST_INVOICE = 600001
@@ -83,7 +96,16 @@ class Author:
     def _row(self, head: str, customer: str, country: str, large: bool) -> Row:
         product = self._chance.choice(self._catalogue)
         quantity = self._chance.randrange(150, 400) if large else self._chance.randrange(1, 25)
-        return [head, product.code, product.description, str(quantity), self._when, product.price, customer, country]
+        return [
+            head,
+            product.code,
+            product.description,
+            str(quantity),
+            self._when,
+            product.price,
+            customer,
+            country,
+        ]
 
     def _head(self, prefix: str = "") -> str:
         self._at += timedelta(minutes=self._chance.randrange(1, 12))

@@ -14,7 +14,7 @@ def end_with_parent() -> None:
 
 
 def _wait_for_the_parent() -> None:
-    # The parent holds the other end of our standard input and writes nothing: the read returns when it is gone,
-    # however it went. `os.read`, since `sys.stdin` takes a lock that the interpreter wants when it shuts down.
+    # The parent holds the other end of our standard input and writes nothing: the read returns when it is
+    # gone, however it went. `sys.stdin` would take a lock that the interpreter wants when it shuts down.
     os.read(STDIN, 1)
     os._exit(1)

@@ -11,6 +11,10 @@ CHARGES = frozenset({"POST", "DOT", "C2", "M"})
 """Stock codes of things that are sold but lie in no warehouse: postage, carriage, manual entries."""
 
 
+APPROVAL_LIMIT = 1_000_00
+"""Above this a person is asked."""
+
+
 class Line(msgspec.Struct, frozen=True):
     """A position of an order."""
 
@@ -74,7 +78,7 @@ class Cancellation(msgspec.Struct, frozen=True):
 
 
 def refundable(lines: tuple[Line, ...]) -> int:
-    """What a customer gets for lines taken back: rounded down, so that parts never add up to more than the whole."""
+    """What is paid back for lines: rounded down, so that parts never add up to more than the whole."""
     return sum(int((line.quantity * line.unit_price * 100).to_integral_value(ROUND_DOWN)) for line in lines)
 
 

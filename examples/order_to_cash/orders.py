@@ -1,8 +1,9 @@
 """Reads an order book: a CSV of the UCI "Online Retail" layout.
 
-A line that is no sale and no cancellation of one is reported with its number and a reason, and reading goes on.
-A line without a customer is the order of a guest. A cancellation (InvoiceNo `C…`) takes back what the same customer
-bought under the same stock code, from the latest order before it that has some left, then from the one before.
+A line that is no sale and no cancellation of one is reported with its number and a reason, and reading
+goes on. A line without a customer is the order of a guest. A cancellation (InvoiceNo `C…`) takes back what
+the same customer bought under the same stock code, from the latest order before it that has some left,
+then from the one before.
 """
 
 from __future__ import annotations
@@ -18,10 +19,18 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import msgspec
-
 from examples.order_to_cash.model import Cancellation, Line, Order, Return, refundable
 
-COLUMNS = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"]
+COLUMNS = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+]
 DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%m/%d/%Y %H:%M", "%Y-%m-%dT%H:%M:%S")
 ACCOUNTING_CODES = frozenset({"AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S"})
 DOCUMENT_NUMBER = re.compile(r"C?[0-9]{1,12}")
@@ -77,8 +86,9 @@ def read_orders(path: Path) -> OrderBook:
     records = _records(_text(path))
     header = next(records, (1, []))[1]
     if [name.strip() for name in header] != COLUMNS:
+        found = ",".join(header)[:300]
         raise UnreadableOrders(
-            f"{path}: the first line must be the header\n  {','.join(COLUMNS)}\nbut it is\n  {','.join(header)[:300]}"
+            f"{path}: the first line must be the header\n  {','.join(COLUMNS)}\nbut it is\n  {found}"
         )
     return _Reading().read(records)
 
@@ -158,7 +168,8 @@ class _Reading:
 
     def read(self, records: Iterator[tuple[int, list[str]]]) -> OrderBook:
         count = 0
-        for count, (number, fields) in enumerate(records, 1):
+        for number, fields in records:
+            count += 1
             try:
                 self._take(number, fields)
             except _Rejected as rejected:
@@ -242,7 +253,7 @@ class _Purchases:
 
 
 def _unmatched(number: int, line: Line, left: int, customer: str) -> BadLine:
-    detail = f"{left} of {line.quantity} × {line.stock_code}"
+    detail = f"{left} of {line.quantity} of {line.stock_code}"
     if not customer:
         return BadLine(number, "a cancellation without a customer matches no order", detail)
     return BadLine(number, "a cancellation of something the customer did not buy before in this file", detail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,7 +14,6 @@ from typing import Self
 
 import httpx2
 import msgspec
-
 from examples.order_to_cash.clients import Endpoints
 from examples.order_to_cash.world.faults import Faults
 
@@ -98,11 +96,12 @@ class World:
         self._faults, self._callbacks_to = faults, callbacks_to
         self._sockets = {name: listening_socket() for name in SERVICES}
         self._children: list[Child] = []
+        self._http = httpx2.Client(timeout=10, trust_env=False)
 
     @property
     def endpoints(self) -> Endpoints:
         """Where the services are."""
-        return Endpoints(**{name: url_of(listening) for name, listening in self._sockets.items()})
+        return Endpoints(**{name: self._url(name) for name in SERVICES})
 
     def __enter__(self) -> Self:
         try:
@@ -114,7 +113,9 @@ class World:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def database(self, name: str) -> Path:
@@ -126,6 +127,15 @@ class World:
         for child in self._children:
             child.check()
 
+    def outage(self, name: str, seconds: float) -> None:
+        """Let a service fail from now on for so long."""
+        self._http.post(f"{self._url(name)}/outage", params={"seconds": seconds}).raise_for_status()
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """What each service counted so far."""
+        answers = {name: self._http.get(f"{self._url(name)}/stats") for name in SERVICES}
+        return {name: msgspec.json.decode(answer.content) for name, answer in answers.items()}
+
     def stop(self) -> None:
         """End the services."""
         for child in self._children:
@@ -133,6 +143,10 @@ class World:
         for listening in self._sockets.values():
             listening.close()
         self._children = []
+        self._http.close()
+
+    def _url(self, name: str) -> str:
+        return url_of(self._sockets[name])
 
     def _start(self, name: str) -> Child:
         descriptor = self._sockets[name].fileno()
@@ -143,13 +157,13 @@ class World:
         return Child(name, f"world.{name}", arguments, self.directory, (descriptor,))
 
     def _await_ready(self, child: Child) -> None:
-        """Wait for an answer: the socket listens from the beginning, so the first request waits for the service."""
+        """Wait for an answer: the socket listens already, so that a request waits for its service."""
         deadline = time.monotonic() + READY_WITHIN
-        url = url_of(self._sockets[child.name]) + "/health"
+        url = self._url(child.name) + "/health"
         while True:
             child.check()
             try:
-                httpx2.get(url, timeout=0.5, trust_env=False).raise_for_status()
+                self._http.get(url, timeout=0.5).raise_for_status()
             except httpx2.HTTPError:
                 if time.monotonic() > deadline:
                     raise ProcessDied(f"{child.name} is not ready after {READY_WITHIN:.0f} s") from None

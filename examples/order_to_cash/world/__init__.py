@@ -1,1 +1,1 @@
-"""The world outside the company's engine: four HTTP services with their own databases and their own faults."""
+"""The world outside the engine: four HTTP services with their own databases and their own faults."""

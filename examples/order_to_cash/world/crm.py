@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from starlette.routing import Route
-
 from examples.order_to_cash.model import Deal
 from examples.order_to_cash.world.ledger import Refused
 from examples.order_to_cash.world.serving import Service, serve
+from starlette.routing import Route
 
 
 class OpenDeal(msgspec.Struct):
@@ -66,9 +65,9 @@ class Crm(Service):
         return Deal(asked.order_id, asked.customer)
 
     def close_deal(self, asked: CloseDeal) -> None:
-        """Close a deal, also one that was never opened: whoever closes may not know whether opening got through.
+        """Close a deal, also one that was never opened: whoever closes may not know whether it was.
 
-        Lost is final: what was won can still be lost, and a request to win it may be on its way to us after that.
+        Lost is final: what was won can be lost, and a request to win it may still be on its way to us then.
         """
         closed = self.db.execute(
             "INSERT INTO deals VALUES (?1, NULL, NULL, ?2) ON CONFLICT (order_id) DO UPDATE SET status = ?2"

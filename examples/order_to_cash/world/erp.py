@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-from starlette.routing import Route
-
 from examples.order_to_cash.model import CreditNote, Hold, Invoice
 from examples.order_to_cash.world.ledger import Refused
 from examples.order_to_cash.world.serving import Service, serve
+from starlette.routing import Route
 
 OPENING_STOCK = 1_000_000_000
 """Of an item nobody asked for before: this warehouse runs out only of what a test says it has little of."""
@@ -77,12 +76,13 @@ class Erp(Service):
         self._put(asked.positions, sign=-1)
         hold = self.db.execute("INSERT INTO holds (order_id, status) VALUES (?, 'held')", (asked.order_id,)).lastrowid
         self.db.executemany(
-            "INSERT INTO hold_lines VALUES (?, ?, ?)", [(hold, each.stock_code, each.quantity) for each in asked.positions]
+            "INSERT INTO hold_lines VALUES (?, ?, ?)",
+            [(hold, each.stock_code, each.quantity) for each in asked.positions],
         )
         return Hold(f"hold-{hold}", asked.order_id)
 
     def cancel_order(self, asked: CancelOrder) -> None:
-        """Free its stock, credit its invoice, and do nothing for it again: a request may still be on its way to us."""
+        """Free its stock and credit its invoice, for good: a request may still be on its way to us."""
         self.db.execute("INSERT OR IGNORE INTO cancelled_orders VALUES (?)", (asked.order_id,))
         for (hold,) in self.db.execute(
             "UPDATE holds SET status = 'released' WHERE order_id = ? AND status <> 'released' RETURNING id",
@@ -91,15 +91,17 @@ class Erp(Service):
             lines = self.db.execute("SELECT stock_code, quantity FROM hold_lines WHERE hold_id = ?", (hold,))
             self._put([Position(*line) for line in lines], sign=1)
         self.db.execute(
-            "INSERT INTO credit_notes (order_id, reference, amount) SELECT order_id, 'cancelled', amount FROM invoices"
-            " WHERE order_id = ?1 AND NOT EXISTS (SELECT 1 FROM credit_notes WHERE order_id = ?1)",
+            "INSERT INTO credit_notes (order_id, reference, amount)"
+            " SELECT order_id, 'cancelled', amount FROM invoices WHERE order_id = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM credit_notes WHERE order_id = ?1)",
             (asked.order_id,),
         )
 
     def issue_invoice(self, asked: IssueInvoice) -> Invoice:
         """Let the goods go, and bill them."""
         issued = self.db.execute(
-            "UPDATE holds SET status = 'issued' WHERE id = (SELECT min(id) FROM holds WHERE order_id = ? AND status = 'held')",
+            "UPDATE holds SET status = 'issued'"
+            " WHERE id = (SELECT min(id) FROM holds WHERE order_id = ? AND status = 'held')",
             (asked.order_id,),
         )
         if not issued.rowcount:
@@ -123,11 +125,13 @@ class Erp(Service):
         for position in positions:
             change[position.stock_code] += sign * position.quantity
         self.db.executemany(
-            "INSERT OR IGNORE INTO items VALUES (?, ?)", [(stock_code, OPENING_STOCK) for stock_code in change]
+            "INSERT OR IGNORE INTO items VALUES (?, ?)",
+            [(stock_code, OPENING_STOCK) for stock_code in change],
         )
         for stock_code, quantity in change.items():
             moved = self.db.execute(
-                "UPDATE items SET on_hand = on_hand + ?1 WHERE stock_code = ?2 AND on_hand + ?1 >= 0", (quantity, stock_code)
+                "UPDATE items SET on_hand = on_hand + ?1 WHERE stock_code = ?2 AND on_hand + ?1 >= 0",
+                (quantity, stock_code),
             )
             if not moved.rowcount:
                 raise Refused(409, "out_of_stock", f"there is not enough of {stock_code}")

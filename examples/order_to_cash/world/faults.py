@@ -79,7 +79,12 @@ class FaultyService:
     """A service behind its faults."""
 
     def __init__(
-        self, name: str, service: ASGIApp, faults: Faults, outage: Outage, figures: Callable[[], dict[str, int]]
+        self,
+        name: str,
+        service: ASGIApp,
+        faults: Faults,
+        outage: Outage,
+        figures: Callable[[], dict[str, int]],
     ) -> None:
         self._name, self._service, self._faults, self._outage = name, service, faults, outage
         self._figures = figures
@@ -121,7 +126,13 @@ class FaultyService:
         await self._refuse("lost_replies", 504, scope, receive, send)
 
     async def _refuse(
-        self, why: str, status: int, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
+        self,
+        why: str,
+        status: int,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[str, str] | None = None,
     ) -> None:
         self._counts[why] += 1
         await _answer(status, {"code": why, "message": f"{self._name}: {why}"}, headers)(scope, receive, send)

@@ -20,7 +20,10 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 class Refused(Exception):
-    """The service understood the request and will not do it."""
+    """The service understood the request and will not do it.
+
+    Raised, it leaves no trace; returned, what was written before is kept.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -43,7 +46,7 @@ class Ledger:
         self.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;" + ANSWERS + ";" + schema)
 
     def once(self, key: str, request: bytes, act: Callable[[], object]) -> Answer:
-        """Act once for a key; the same request again gets the first answer, another one under that key a refusal."""
+        """Act once for a key; the same request again gets the first answer, another one a refusal."""
         fingerprint = hashlib.blake2b(request, digest_size=16).digest()
         known = self.connection.execute("SELECT request, status, body FROM answers WHERE key = ?", (key,)).fetchone()
         if known is None:
@@ -64,12 +67,12 @@ class Ledger:
     def _answer(self, act: Callable[[], object]) -> Answer:
         self.connection.execute("SAVEPOINT act")
         try:
-            answer = Answer(201, msgspec.json.encode(act()))
+            reply = act()
         except Refused as refused:
             self.connection.execute("ROLLBACK TO act")
-            answer = _refusal(refused)
+            reply = refused
         self.connection.execute("RELEASE act")
-        return answer
+        return _refusal(reply) if isinstance(reply, Refused) else Answer(201, msgspec.json.encode(reply))
 
     def close(self) -> None:
         """Close the database."""

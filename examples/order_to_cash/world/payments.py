@@ -1,6 +1,7 @@
 """The payment gateway: charges, refunds, voids.
 
-Two charges for one order under one idempotency key are one charge; under two keys they are two, as with any gateway.
+Two charges for one order under one idempotency key are one charge; under two keys they are two, as with
+any gateway.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from pathlib import Path
 from random import Random
 
 import msgspec
-from starlette.routing import Route
-
 from examples.order_to_cash.model import Charge, Refund
 from examples.order_to_cash.world.ledger import Refused
 from examples.order_to_cash.world.serving import Service, serve
+from starlette.routing import Route
 
 
 class ChargeCard(msgspec.Struct):
@@ -57,14 +57,16 @@ class Payments(Service):
         ).fetchone()
         return {"double_charges": twice}
 
-    def charge_card(self, asked: ChargeCard) -> Charge:
+    def charge_card(self, asked: ChargeCard) -> Charge | Refused:
         """Take money from a card, unless its bank declines."""
         if self.db.execute("SELECT 1 FROM voided_orders WHERE order_id = ?", (asked.order_id,)).fetchone():
             raise Refused(409, "order_voided", f"order {asked.order_id} was voided")
         if Random(f"{self.faults.seed}/{asked.card}").random() < self.faults.declined:
-            raise Refused(402, "card_declined", f"the bank declined card {asked.card}")
+            self.db.execute("INSERT INTO declined_charges VALUES (?)", (asked.order_id,))
+            return Refused(402, "card_declined", f"the bank declined card {asked.card}")
         charge = self.db.execute(
-            "INSERT INTO charges (order_id, card, amount) VALUES (?, ?, ?)", (asked.order_id, asked.card, asked.amount)
+            "INSERT INTO charges (order_id, card, amount) VALUES (?, ?, ?)",
+            (asked.order_id, asked.card, asked.amount),
         ).lastrowid
         return Charge(f"charge-{charge}", asked.order_id, asked.amount)
 
@@ -92,7 +94,8 @@ class Payments(Service):
 
     def _refund(self, order_id: str, reference: str, amount: int) -> Refund:
         self.db.execute(
-            "INSERT INTO refunds (order_id, reference, amount) VALUES (?, ?, ?)", (order_id, reference, amount)
+            "INSERT INTO refunds (order_id, reference, amount) VALUES (?, ?, ?)",
+            (order_id, reference, amount),
         )
         return Refund(order_id, amount)
 

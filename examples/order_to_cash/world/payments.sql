@@ -15,3 +15,5 @@ CREATE TABLE IF NOT EXISTS refunds (
 CREATE INDEX IF NOT EXISTS refunds_by_order ON refunds (order_id);
 
 CREATE TABLE IF NOT EXISTS voided_orders (order_id TEXT PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS declined_charges (order_id TEXT NOT NULL);

@@ -11,14 +11,13 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 import uvicorn
+from examples.order_to_cash.lifeline import end_with_parent
+from examples.order_to_cash.world.faults import Faults, FaultyService, Outage
+from examples.order_to_cash.world.ledger import Answer, Ledger
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-
-from examples.order_to_cash.lifeline import end_with_parent
-from examples.order_to_cash.world.faults import Faults, FaultyService, Outage
-from examples.order_to_cash.world.ledger import Answer, Ledger
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -83,7 +82,11 @@ def serve(kind: type[Service]) -> None:
     ledger = Ledger(options.database, kind.schema)
     service = kind(ledger, msgspec.json.decode(options.faults, type=Faults), Outage(), options.callbacks_to)
     config = uvicorn.Config(
-        application(service), access_log=False, log_level="warning", timeout_keep_alive=120, timeout_graceful_shutdown=1
+        application(service),
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=1,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.socket)])
     ledger.close()

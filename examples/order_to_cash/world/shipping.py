@@ -11,11 +11,10 @@ from random import Random
 
 import httpx2
 import msgspec
-from starlette.routing import Route
-
 from examples.order_to_cash.model import Shipment
 from examples.order_to_cash.world.ledger import Refused
 from examples.order_to_cash.world.serving import Service, serve
+from starlette.routing import Route
 
 CALLBACK_TIMEOUT = 2.0
 CALLBACKS_AT_ONCE = 16
@@ -71,16 +70,16 @@ class Shipping(Service):
         if self.db.execute("SELECT 1 FROM recalled_orders WHERE order_id = ?", (asked.order_id,)).fetchone():
             raise Refused(409, "order_recalled", f"order {asked.order_id} was recalled")
         shipment = self.db.execute(
-            "INSERT INTO shipments (order_id, country, status) VALUES (?, ?, 'booked')", (asked.order_id, asked.country)
-        ).lastrowid
-        assert shipment is not None
+            "INSERT INTO shipments (order_id, country, status) VALUES (?, ?, 'booked') RETURNING id",
+            (asked.order_id, asked.country),
+        ).fetchone()[0]
         delivery = asyncio.create_task(self._deliver(shipment, asked.order_id))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
         return Shipment(f"parcel-{shipment}", asked.order_id)
 
     def recall_order(self, asked: RecallOrder) -> None:
-        """Stop or bring back its parcels, and take none for that order again: a booking may be on its way to us."""
+        """Bring its parcels back, and take none for that order again: a booking may be on its way to us."""
         self.db.execute("INSERT OR IGNORE INTO recalled_orders VALUES (?)", (asked.order_id,))
         self.db.execute(
             "UPDATE shipments SET status = CASE status WHEN 'booked' THEN 'cancelled' ELSE 'returned' END"
@@ -91,8 +90,7 @@ class Shipping(Service):
     async def _deliver(self, shipment: int, order_id: str) -> None:
         chance = Random(f"{self.faults.seed}/courier/{order_id}")
         await asyncio.sleep(chance.uniform(*self.faults.delivery_seconds))
-        while seconds := self.outage.seconds_left:
-            await asyncio.sleep(seconds)
+        await asyncio.sleep(self.outage.seconds_left)
         arrived = self.db.execute(
             "UPDATE shipments SET status = 'delivered' WHERE id = ? AND status = 'booked'", (shipment,)
         )
