@@ -1,32 +1,32 @@
 """Every error Dalsegno raises, as one tree.
 
-    DalsegnoError
-    ├── UsageError                  a call that can't be right: the message names the remedy
-    │   ├── DefinitionError         a process, step or event is declared wrongly
-    │   ├── OutsideProcess          a word of process code used outside a process
-    │   └── ForbiddenInProcess      process code did I/O or read the clock: put it into a step
-    ├── ContractError               a value doesn't fit
-    │   ├── Unserialisable          it can't be written as JSON
-    │   ├── InvalidValue            it doesn't match the declared type
-    │   └── LimitExceeded           it is larger than `Limits` allow
-    ├── StartConflict               the id is taken by a start with another input
-    ├── NotFound                    no such instance, task or step
-    ├── Refused                     an operation the instance's state doesn't allow, or an update it declined
-    ├── StepFailed                  a step's error whose type isn't known here
-    │   ├── AttemptTimedOut         an attempt outlived its time-out: whether it took effect is unknown
-    │   └── OutcomeUnknown          raised by a step that can't tell whether its effect took place
-    ├── ProcessFailed               an instance ended with an error whose type isn't known here
-    ├── ProcessCancelled            an instance ended because it was cancelled
-    ├── ProcessTerminated           an instance was ended by force
-    ├── JournalMismatch             the code asks for something else than the journal holds
-    └── StoreError                  the store can't go on
-        ├── StoreOwned              another engine owns it
-        ├── Fenced                  this engine's lease ended; it may write nothing
-        ├── StoreLocked             another program holds the database's lock for too long
-        ├── StoreFull               no space left
-        ├── StoreCorrupt            what is on disk isn't a sound database
-        ├── StoreIO                 the disk failed a read, write or sync
-        └── MigrationError          the schema isn't one that this version can use
+DalsegnoError
+├── UsageError                  a call that can't be right: the message names the remedy
+│   ├── DefinitionError         a process, step or event is declared wrongly
+│   ├── OutsideProcess          a word of process code used outside a process
+│   └── ForbiddenInProcess      process code did I/O or read the clock: put it into a step
+├── ContractError               a value doesn't fit
+│   ├── Unserialisable          it can't be written as JSON
+│   ├── InvalidValue            it doesn't match the declared type
+│   └── LimitExceeded           it is larger than `Limits` allow
+├── StartConflict               the id is taken by a start with another input
+├── NotFound                    no such instance, task or step
+├── Refused                     an operation the instance's state doesn't allow, or an update it declined
+├── StepFailed                  a step's error whose type isn't known here
+│   ├── AttemptTimedOut         an attempt outlived its time-out: whether it took effect is unknown
+│   └── OutcomeUnknown          raised by a step that can't tell whether its effect took place
+├── ProcessFailed               an instance ended with an error whose type isn't known here
+├── ProcessCancelled            an instance ended because it was cancelled
+├── ProcessTerminated           an instance was ended by force
+├── JournalMismatch             the code asks for something else than the journal holds
+└── StoreError                  the store can't go on
+    ├── StoreOwned              another engine owns it
+    ├── Fenced                  this engine's lease ended; it may write nothing
+    ├── StoreLocked             another program holds the database's lock for too long
+    ├── StoreFull               no space left
+    ├── StoreCorrupt            what is on disk isn't a sound database
+    ├── StoreIO                 the disk failed a read, write or sync
+    └── MigrationError          the schema isn't one that this version can use
 """
 
 from __future__ import annotations

@@ -29,10 +29,16 @@ class StepCall:
         "result",
         "scope",
         "spec",
+        "unknown",
     )
 
     def __init__(
-        self, key: str, spec: StepSpec, args: tuple[Any, ...], kwargs: dict[str, Any], future: asyncio.Future[Any]
+        self,
+        key: str,
+        spec: StepSpec,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: asyncio.Future[Any],
     ) -> None:
         self.key = key
         self.spec = spec
@@ -47,6 +53,8 @@ class StepCall:
         self.scope: Scope | None = None
         self.outcome: str | None = None
         self.result: Any = None
+        #: an earlier attempt may have taken effect
+        self.unknown = False
 
 
 class CancelStep:

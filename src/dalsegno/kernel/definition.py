@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from dalsegno.contracts import codec
 from dalsegno.kernel.retry import Retry
 
@@ -50,19 +52,19 @@ class ProcessSpec:
 
     def read_input(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a journaled input, as their annotated types."""
-        raw = codec.decode(data, list[Any], f"input of {self.name}")
-        positional, named = (raw[:-1], raw[-1]) if raw else ([], {})
+        parts = codec.decode(data, list[msgspec.Raw], f"input of {self.name}")
         if self._types is None:
             self._types = codec.parameter_types(self.function)
         types = self._types
         arguments = [
-            codec.convert(value, types[i], f"argument {i + 1} of {self.name}") if i < len(types) else value
-            for i, value in enumerate(positional)
+            codec.decode(part, types[i] if i < len(types) else Any, f"argument {i + 1} of {self.name}")
+            for i, part in enumerate(parts[:-1])
         ]
-        known = codec.hints(self.function)
+        named = codec.decode(parts[-1], dict[str, msgspec.Raw], f"input of {self.name}")
+        known = codec.hints(self.function) if named else {}
         keywords = {
-            name: codec.convert(value, known.get(name, Any), f"argument {name!r} of {self.name}")
-            for name, value in named.items()
+            name: codec.decode(part, known.get(name, Any), f"argument {name!r} of {self.name}")
+            for name, part in named.items()
         }
         return arguments, keywords
 

@@ -38,6 +38,7 @@ class Started(_Entry, frozen=True, tag="started"):
     parent_operation: str | None = None
     by: str | None = None
     reason: str | None = None
+    seed: str | None = None
 
 
 class StepCompleted(_Entry, frozen=True, tag="step_completed"):
@@ -76,6 +77,7 @@ class AttemptFailed(_Entry, frozen=True, tag="attempt_failed"):
     attempt: int
     error: Fault
     next_at: int
+    unknown: bool = False
     started_at: int | None = None
 
 

@@ -20,7 +20,15 @@ import msgspec
 
 from dalsegno.contracts import codec
 from dalsegno.contracts.event import Event, key_of, key_text
-from dalsegno.errors import DalsegnoError, JournalMismatch, LimitExceeded, ProcessCancelled, ProcessTerminated, Refused
+from dalsegno.errors import (
+    DalsegnoError,
+    InvalidValue,
+    JournalMismatch,
+    LimitExceeded,
+    ProcessCancelled,
+    ProcessTerminated,
+    Refused,
+)
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.calls import (
     AskCall,
@@ -130,10 +138,11 @@ class Execution:
         if self._main is not None and self._main.done() and self.ended is None and not self.dropped:
             self._close()
 
-    def replay(self, records: Iterable[e.Record], begun: bool = True) -> None:
+    def replay(self, records: Iterable[e.Record], begun: bool = True, crashed: bool = False) -> None:
         """Feed a stored journal; afterwards `out` holds what is still to be done.
 
-        `begun` is false for a run whose code has never run: then `changed` counts as new at its start.
+        `begun` is false for a run whose code has never run: then `changed` counts as new at its start;
+        `crashed` says that steps may have been running when the node died.
         Raises `JournalMismatch`.
         """
         counted = self._counting(records)
@@ -153,8 +162,12 @@ class Execution:
         self._check_leftovers(final=self.ended is not None)
         if self.mismatch is not None:
             raise self.mismatch
-        self.out = [item for item in self.out if type(item) not in _RECOMPUTED]
-        self.out.extend(self._open_work())
+        self.out = [
+            item
+            for item in self.out
+            if type(item) not in _RECOMPUTED and not (type(item) is WaitCall and item.key not in self.waits)
+        ]
+        self.out.extend(self._open_work(crashed))
 
     def _counting(self, records: Iterable[e.Record]) -> list[e.Record]:
         stored = list(records)
@@ -171,11 +184,12 @@ class Execution:
                     self.generations[name] = self.generations.get(name, 0) + 1
         return [r for r in stored if r.seq not in discarded and not isinstance(r.entry, e.REMARKS)]
 
-    def _open_work(self) -> list[Any]:
+    def _open_work(self, crashed: bool) -> list[Any]:
         work: list[Any] = []
         for call in self.pending.values():
+            # Whoever crashed may have been in the middle of it.
+            call.unknown = call.unknown or crashed
             work.append(CancelStep(call) if call.cancelled else call)
-        work.extend(self.waits.values())
         return work
 
     def _check_leftovers(self, final: bool) -> None:
@@ -276,8 +290,7 @@ class Execution:
         if call is None:
             self._hold(entry.step, entry)
         else:
-            call.attempt = entry.attempt + 1
-            call.next_at = entry.next_at
+            _note_attempt(call, entry)
 
     def _on_timer(self, entry: e.TimerFired) -> None:
         if not self.loop.fire(entry.timer):
@@ -412,7 +425,7 @@ class Execution:
             return
         for entry in held:
             if isinstance(entry, e.AttemptFailed):
-                call.attempt, call.next_at = entry.attempt + 1, entry.next_at
+                _note_attempt(call, entry)
             else:
                 self._settle(call, entry)
                 return
@@ -438,13 +451,14 @@ class Execution:
         key_value = key_text(match[field]) if field is not None and field in match else None
         name = _wait_name(event_type, match)
         wait = WaitCall(key, event_type, match, key_value, self._consumed.get(name, 0), self.loop.create_future())
-        self._emit(key, e.EventAwaited(key, event_type.event_type, Raw(name[1]), key_value))
+        new = self._emit(key, e.EventAwaited(key, event_type.event_type, Raw(name[1]), key_value))
         held = self._held.pop(key, None) if self._held else None
         if held:
             self._consume(wait, held[0])
             return await wait.future
         self.waits[key] = wait
-        self.out.append(wait)
+        if new:
+            self.out.append(wait)
         try:
             return await wait.future
         except asyncio.CancelledError:
@@ -497,9 +511,7 @@ class Execution:
         if call.key in self.children and not self.dropped:
             self.out.append(CancelChild(call.id, reason))
 
-    async def ask(
-        self, role: str, answer_type: Any, about: Any, title: str | None, due_seconds: float | None
-    ) -> Any:
+    async def ask(self, role: str, answer_type: Any, about: Any, title: str | None, due_seconds: float | None) -> Any:
         """Ask a person and wait for the answer."""
         key = self._next(f"ask:{role}")
         due_at = int((self.loop.now_seconds + due_seconds) * 1e6) if due_seconds is not None else None
@@ -572,7 +584,7 @@ class Execution:
     def random(self) -> random.Random:
         """A generator that yields the same numbers on replay."""
         if self._random is None:
-            self._random = random.Random(self.prefix)
+            self._random = random.Random((self._started and self._started.seed) or self.prefix)
         return self._random
 
     def uuid(self) -> uuid.UUID:
@@ -609,7 +621,8 @@ class Execution:
             )
         return data
 
-    def _emit(self, name: str, entry: e.Emission) -> None:
+    def _emit(self, name: str, entry: e.Emission) -> bool:
+        """Say something; false where the journal has it already."""
         if self.dropped:
             raise Dropped
         if self._recorded:
@@ -617,8 +630,9 @@ class Execution:
             if stored is not None:
                 if not _same(stored, entry):
                     self._mismatch(_describe(stored), _describe(entry))
-                return
+                return False
         self.out.append(entry)
+        return True
 
     def _mismatch(self, expected: str, found: str) -> None:
         if self.mismatch is None:
@@ -640,7 +654,7 @@ _DELIVER: dict[type, Callable[[Execution, Any], None]] = {
 }
 
 # What `replay` states anew at its end, from what is open then.
-_RECOMPUTED = (StepCall, CancelStep, WaitCall, DropWait)
+_RECOMPUTED = (StepCall, CancelStep, DropWait)
 
 
 def emission_key(entry: e.Entry) -> str | None:
@@ -672,6 +686,12 @@ def child_result(spec: ProcessSpec, child: str, entry: e.ChildEnded) -> Any:
     raise restore(entry.error)
 
 
+def _note_attempt(call: StepCall, entry: e.AttemptFailed) -> None:
+    call.attempt = entry.attempt + 1
+    call.next_at = entry.next_at
+    call.unknown = call.unknown or entry.unknown
+
+
 def _resolve(future: asyncio.Future[Any], read: Callable[[], Any]) -> None:
     if future.done():
         return
@@ -684,8 +704,6 @@ def _resolve(future: asyncio.Future[Any], read: Callable[[], Any]) -> None:
 
 
 def _invalid_result(call: StepCall, error: Exception) -> Exception:
-    from dalsegno.errors import InvalidValue
-
     return InvalidValue(
         f"result of step {call.key!r} isn't a {codec.type_name(call.spec.result_type)}: {error}. The step took effect; "
         "its journaled result stays as it is."

@@ -30,10 +30,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     resident_instances: int = 10_000
     #: instances loaded at once during recovery and waking
     loading_instances: int = 500
-    #: instances that may be started but not yet begun
-    starting_instances: int = 20_000
-    #: journal rows in one commit
-    commit_rows: int = 8_000
     #: timers further away than this stay on disk
     timer_window_seconds: float = 60.0
     #: a step that outlives this is journaled as started

@@ -88,9 +88,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now_seconds
 
-    def call_soon(
-        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> Any:
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
         handle = Handle(callback, args, context)
         self._ready.append(handle)
         return handle
@@ -105,7 +103,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         return self.call_at(self.now_seconds + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Any:
         # The context is the caller's, as the standard library has it: a timer may fire in another turn.
         handle = Handle(callback, args, context or contextvars.copy_context())
@@ -153,7 +155,10 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         _log.error(
-            "%s: %s", self.owner, context.get("message", "error in process code"), exc_info=context.get("exception")
+            "%s: %s",
+            self.owner,
+            context.get("message", "error in process code"),
+            exc_info=context.get("exception"),
         )
 
     default_exception_handler = call_exception_handler

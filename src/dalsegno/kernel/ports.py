@@ -182,6 +182,7 @@ class Batch:
         "closings",
         "committed",
         "copies",
+        "dispatches",
         "events",
         "heartbeats",
         "messages",
@@ -189,6 +190,7 @@ class Batch:
         "rows",
         "starts",
         "transactions",
+        "unbeats",
         "unwaits",
         "waits",
     )
@@ -206,8 +208,11 @@ class Batch:
         self.asks: list[TaskRow] = []
         self.closings: list[TaskClosing] = []
         self.heartbeats: list[Heartbeat] = []
+        self.unbeats: list[tuple[int]] = []
         self.transactions: list[Transaction] = []
         self.copies: list[tuple[Start, list[tuple[int, int, str, bytes]]]] = []
+        #: (resident, step call) to run once the batch is durable
+        self.dispatches: list[tuple[Any, Any]] = []
         #: called on the node's loop once the batch is durable
         self.after: list[Callable[[], None]] = []
         self.committed = False
@@ -329,7 +334,7 @@ class Store(Protocol):
     async def find(self, namespace: str, id: str) -> InstanceRow | None:
         """The instance of an id."""
 
-    async def list(self, filter: Filter, after_key: int | None, limit: int) -> list[InstanceRow]:
+    async def listing(self, filter: Filter, after_key: int | None, limit: int) -> list[InstanceRow]:
         """Instances, newest first, below `after_key`."""
 
     async def counts(self, namespace: str | None) -> dict[str, int]:

@@ -2,3 +2,29 @@
 
 A store knows batches and rows. It never knows processes, steps or what an entry means.
 """
+
+from __future__ import annotations
+
+from typing import cast
+
+from dalsegno.errors import UsageError
+from dalsegno.kernel.ports import Store
+
+
+def open_store(store: str | Store) -> Store:
+    """The store of a URL: "sqlite:///orders.db" (a path; four slashes for an absolute one) or "memory://"."""
+    if not isinstance(store, str):
+        return store
+    scheme, found, rest = store.partition("://")
+    if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+        from dalsegno.stores.sqlite.store import SqliteStore
+
+        path, _, options = rest[1:].partition("?")
+        if options not in ("", "durability=power", "durability=process"):
+            raise UsageError(f"{store!r}: the only option is durability=power or durability=process")
+        return cast("Store", SqliteStore(path, "process" if options.endswith("process") else "power"))
+    if scheme == "memory" and found:
+        from dalsegno.stores.memory.store import MemoryStore
+
+        return cast("Store", MemoryStore())
+    raise UsageError(f"{store!r} isn't a store: write sqlite:///orders.db, or memory:// for a test")

@@ -1,0 +1,252 @@
+"""The composition root: store, node and gateway put together. The only file that knows everyone."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, cast
+
+import msgspec
+
+from dalsegno.authoring.declared import declared
+from dalsegno.authoring.process import Process
+from dalsegno.contracts import codec
+from dalsegno.contracts.event import Event
+from dalsegno.engine.node import Node
+from dalsegno.engine.operations import Request
+from dalsegno.engine.starts import IfExists
+from dalsegno.errors import DefinitionError, LimitExceeded, NotFound, UsageError
+from dalsegno.gateway import Beside, Gateway, InProcess
+from dalsegno.instance import Instance, Run, Task, instance_of, task_of
+from dalsegno.kernel.definition import ProcessSpec, encode_arguments
+from dalsegno.kernel.limits import Limits
+from dalsegno.kernel.ports import Filter, NodeInfo, Store
+from dalsegno.stores import open_store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PAGE = 500
+
+
+class App:
+    """Processes on a store.
+
+    Parameters: `store`, such as "sqlite:///orders.db", or a store; `namespace`, the domain whose instances the verbs
+    mean; `processes` the node runs (every declared one where none are given); `limits`; `name` of the node;
+    `shadow_replay`, replay every finished run and compare, for development and tests.
+
+    `async with app:` runs a node: it owns the store, goes on with what was running, and runs new instances.
+    `async with app.client():` is the same verbs beside a node that runs in another process.
+    """
+
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        namespace: str = "default",
+        processes: Iterable[Process[Any, Any]] | None = None,
+        limits: Limits | None = None,
+        name: str | None = None,
+        shadow_replay: bool = False,
+    ) -> None:
+        self.url = store if isinstance(store, str) else str(store)
+        self._store = store
+        self.namespace = namespace
+        self.limits = limits or Limits()
+        self._processes = None if processes is None else list(processes)
+        self._name = name
+        self._shadow_replay = shadow_replay
+        self._gateway: Gateway | None = None
+        self._node: Node | None = None
+
+    def __repr__(self) -> str:
+        return f"<App {self.url}>"
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> App:
+        self._refuse_open()
+        specs = [process.spec for process in (self._processes if self._processes is not None else declared())]
+        node = Node(open_store(self._store), specs, self.limits, name=self._name, shadow_replay=self._shadow_replay)
+        await node.open()
+        self._node = node
+        self._gateway = InProcess(node)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        node, self._node, self._gateway = self._node, None, None
+        if node is not None:
+            await node.close()
+            if node.failure is not None:
+                raise node.failure
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[App]:
+        """Use the verbs beside a node that runs in another process on this machine."""
+        self._refuse_open()
+        store = open_store(self._store)
+        await store.open(owner=False, name=self._name or "client", lease_seconds=0)
+        self._gateway = Beside(store)
+        try:
+            yield self
+        finally:
+            self._gateway = None
+            await store.close()
+
+    def _refuse_open(self) -> None:
+        if self._gateway is not None:
+            raise UsageError(f"{self!r} is open already")
+
+    def _open(self) -> Gateway:
+        if self._gateway is None:
+            raise UsageError(f"{self!r} isn't open: write `async with app:` around it, or `async with app.client():`")
+        return self._gateway
+
+    async def stopped(self) -> None:
+        """Wait until the node stops by itself. Raises what stopped it, such as `Fenced` or `StoreFull`."""
+        if self._node is None:
+            raise UsageError(f"{self!r} runs no node here")
+        await self._node.stopped()
+
+    @property
+    def shadow_failures(self) -> list[str]:
+        """What shadow replay found: runs whose replay said something else than the live run."""
+        return [] if self._node is None else self._node.shadow_failures
+
+    # -- verbs -------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        process: Process[P, T] | str,
+        *args: Any,
+        id: str | None = None,
+        if_exists: IfExists = "same",
+        by: str | None = None,
+        **kwargs: Any,
+    ) -> Run[T]:
+        """Start an instance; durable when this returns.
+
+        Parameters: `process` and its arguments; `id`, by which a second start is the same one; `if_exists`: "same"
+        takes the existing instance if process and input are equal and raises `StartConflict` otherwise, "return"
+        takes it in any case, "fail" raises, "restart" begins a new run of an ended one. Raises `ContractError` for
+        arguments that have no JSON form or are too large.
+        """
+        gateway = self._open()
+        spec = self._spec(process)
+        name = id if id is not None else str(uuid.uuid4())
+        data = self._input(spec, args, kwargs)
+        key = await gateway.start(spec, self.namespace, name, data, if_exists, by)
+        return Run(self._open, self.namespace, name, codec.return_type(spec.function), key)
+
+    def _input(self, spec: ProcessSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        data = encode_arguments(args, kwargs, f"input of {spec.name}")
+        if len(data) > self.limits.payload_bytes:
+            raise LimitExceeded(
+                f"input of {spec.name} has {len(data)} bytes, the limit is {self.limits.payload_bytes} "
+                "(Limits.payload_bytes). Keep the data elsewhere and pass a reference."
+            )
+        # A start that could never run is refused here, not journaled.
+        spec.read_input(data)
+        return data
+
+    def _spec(self, process: Process[Any, Any] | str) -> ProcessSpec:
+        if isinstance(process, Process):
+            return process.spec
+        if isinstance(process, str):
+            return self.process(process)
+        raise DefinitionError(f"start() takes a @process or its name, not {process!r}")
+
+    def process(self, name: str, version: int | None = None) -> ProcessSpec:
+        """The declared process of a name, its newest version where none is named. Raises `DefinitionError`."""
+        known = self._processes if self._processes is not None else list(declared())
+        found = [p.spec for p in known if p.spec.name == name and version in (None, p.spec.version)]
+        if not found:
+            names = ", ".join(sorted({p.spec.name for p in known})) or "none"
+            raise DefinitionError(f"no process {name!r} is declared here; known: {names}")
+        return max(found, key=lambda spec: spec.version)
+
+    def get(self, id: str, result_type: Any = Any) -> Run[Any]:
+        """A handle to an existing instance."""
+        return Run(self._open, self.namespace, id, result_type, None)
+
+    async def publish(self, event: Event, *, to: str | None = None) -> str:
+        """Publish an event to the instances that wait for it, now or soon; returns its id, durable by then."""
+        return await self._open().publish(self.namespace, event, to)
+
+    async def tasks(self, role: str | None = None, state: str | None = "open", limit: int = 1000) -> list[Task]:
+        """Questions to people, oldest first."""
+        rows = await self._open().store.tasks(self.namespace, role, state, 0, limit)
+        return [task_of(row) for row in rows]
+
+    async def answer(self, task_id: str, answer: Any, by: str | None = None) -> None:
+        """Answer a question. Raises `NotFound`, `InvalidValue` (it stays open then), `Refused` once it is closed."""
+        gateway = self._open()
+        task = await gateway.store.task(self.namespace, task_id)
+        if task is None:
+            raise NotFound(f"no task {task_id!r} in namespace {self.namespace!r}")
+        request = Request(by, task=task_id, answer=msgspec.Raw(codec.encode(answer, "answer")))
+        await gateway.request("answer", self.namespace, task.instance, request)
+
+    async def list(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        process: str | None = None,
+        where: dict[str, Any] | None = None,
+        id_prefix: str | None = None,
+        older_than: timedelta | None = None,
+        newer_than: timedelta | None = None,
+        parent: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Instance]:
+        """Instances, newest first, by status, process, annotations (`where`), id prefix, age, parent."""
+        store = self._open().store
+        wanted = self._filter(store, status, process, where, id_prefix, older_than, newer_than, parent)
+        after: int | None = None
+        left = limit
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(_PAGE, left)
+            rows = await store.listing(wanted, after, size)
+            for row in rows:
+                yield instance_of(row)
+            if len(rows) < size:
+                return
+            after = rows[-1].key
+            left = None if left is None else left - len(rows)
+
+    def _filter(
+        self,
+        store: Store,
+        status: str | Iterable[str] | None,
+        process: str | None,
+        where: dict[str, Any] | None,
+        id_prefix: str | None,
+        older_than: timedelta | None,
+        newer_than: timedelta | None,
+        parent: str | None,
+    ) -> Filter:
+        def ago(age: timedelta | None) -> int | None:
+            return None if age is None else store.now() - int(age.total_seconds() * 1e6)
+
+        statuses = (status,) if isinstance(status, str) else tuple(status or ())
+        return Filter(
+            namespace=self.namespace,
+            statuses=statuses,
+            process=process,
+            id_prefix=id_prefix,
+            where=tuple((where or {}).items()),
+            started_before=ago(older_than),
+            started_after=ago(newer_than),
+            parent=parent,
+        )
+
+    async def counts(self) -> dict[str, int]:
+        """How many instances stand in each status."""
+        return await self._open().store.counts(self.namespace)
+
+    async def nodes(self) -> list[NodeInfo]:
+        """Nodes of the store, newest first."""
+        return cast("list[NodeInfo]", await self._open().store.nodes())

@@ -1,0 +1,335 @@
+"""A node: owns a store's instances, runs their steps, keeps its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from dalsegno.contracts import codec
+from dalsegno.engine.commits import Committer
+from dalsegno.engine.definitions import Definitions
+from dalsegno.engine.inbox import Inbox
+from dalsegno.engine.jobs import AsyncSteps, Job, ThreadSteps
+from dalsegno.engine.operations import Operations
+from dalsegno.engine.outcomes import Outcomes
+from dalsegno.engine.process_steps import ProcessSteps
+from dalsegno.engine.recovery import recover
+from dalsegno.engine.resident import Resident
+from dalsegno.engine.residents import Residents, Waking
+from dalsegno.engine.results import Results
+from dalsegno.engine.shadow import check_replay
+from dalsegno.engine.starts import Starts
+from dalsegno.engine.timers import Timers
+from dalsegno.engine.transactions import Transactions
+from dalsegno.engine.turns import Turns
+from dalsegno.errors import DalsegnoError, StoreError
+from dalsegno.kernel import entries as e
+from dalsegno.kernel.calls import StepCall
+from dalsegno.kernel.context import StepContext
+from dalsegno.kernel.definition import ProcessSpec
+from dalsegno.kernel.limits import Limits
+from dalsegno.kernel.points import reach
+from dalsegno.kernel.ports import Batch, Committed, Heartbeat, Store
+
+_GRACE_SECONDS = 5.0
+
+
+class Node:
+    """Runs the instances of one store until it is closed or the store can't go on."""
+
+    log = logging.getLogger("dalsegno.engine")
+
+    def __init__(
+        self,
+        store: Store,
+        specs: Iterable[ProcessSpec],
+        limits: Limits,
+        *,
+        name: str | None = None,
+        shadow_replay: bool = False,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.name = name or f"{os.uname().nodename}-{os.getpid()}"
+        self.definitions = Definitions(specs)
+        self.chance = chance or random.Random()
+        self.failure: BaseException | None = None
+        self._shadow_replay = shadow_replay
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.closing = False
+        self._stopped = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take the lease, recover, and run. Raises `StoreOwned` and other store errors."""
+        self.loop = asyncio.get_running_loop()
+        limits = self.limits
+        await self.store.open(owner=True, name=self.name, lease_seconds=limits.lease_seconds)
+        self.committer = Committer(self.store, self.loop, self._committed, self._failed)
+        self.residents = Residents(limits.resident_instances)
+        self.results = Results()
+        self.waking = Waking(self)
+        self.starts = Starts(self)
+        self.operations = Operations(self)
+        self.turns = Turns(self)
+        self.inbox = Inbox(self)
+        self.outcomes = Outcomes(self)
+        self.timers = Timers(self.store, self.loop, limits.timer_window_seconds, self._due, self.settled)
+        self._async_steps = AsyncSteps(self.loop, limits.running_steps, self.step_done)
+        self._transactions = Transactions(self)
+        self._executors: dict[str, Any] = {
+            "async": self._async_steps,
+            "thread": ThreadSteps(self.loop, limits, self.step_done),
+            "process": ProcessSteps(self.loop, limits, self.step_done),
+            "transaction": self._transactions,
+        }
+        await recover(self)
+        await self.timers.scan()
+        self.spawn(self._keep_lease())
+        self.spawn(self._keep_window())
+        self.spawn(self.inbox.run())
+        self.inbox.look()
+
+    async def close(self) -> None:
+        """Let running steps end, write what they did, give the lease back."""
+        self.closing = True
+        if self.failure is None:
+            deadline = time.monotonic() + _GRACE_SECONDS
+            while self._running_jobs() and time.monotonic() < deadline and self.failure is None:
+                await self.pause()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for executor in ("async", "thread", "process"):
+            await self._executors[executor].close()
+        self.timers.close()
+        if self.failure is None:
+            try:
+                await self.settled()
+            except StoreError:
+                # `_failed` has reported it; the journal holds what was acknowledged.
+                pass
+        for resident in self.residents:
+            resident.gone = True
+            resident.execution.drop()
+        self.results.fail(self.failure or DalsegnoError(f"node {self.name!r} was closed"))
+        await self.store.close()
+        self._stopped.set()
+
+    def _running_jobs(self) -> bool:
+        return any(job is not None for resident in self.residents for job in resident.jobs.values())
+
+    def _failed(self, error: BaseException) -> None:
+        """The store can't go on: stop at once, so that nothing acts on what may not be stored."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.log.critical("node %r stops: %s", self.name, error)
+        for resident in self.residents:
+            resident.gone = True
+            for job in resident.jobs.values():
+                if job is not None:
+                    self.cancel_job(job)
+            resident.execution.drop()
+        self.timers.close()
+        self.results.fail(error)
+        self._stopped.set()
+
+    async def stopped(self) -> None:
+        """Wait until the node stops. Raises what stopped it."""
+        await self._stopped.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something beside the instances; if it fails, the node stops."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    async def turn(self) -> None:
+        """Let everything that is ready run once."""
+        await asyncio.sleep(0)
+
+    async def pause(self) -> None:
+        """Wait a moment for others to get on."""
+        await asyncio.sleep(0.002)
+
+    async def settled(self) -> None:
+        """Wait until everything written so far is durable."""
+        await self.committer.durable()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self.limits.lease_seconds / 3)
+            await self.store.renew(self.limits.lease_seconds)
+
+    async def _keep_window(self) -> None:
+        while True:
+            await asyncio.sleep(self.limits.timer_window_seconds / 2)
+            await self.timers.scan()
+            oldest = self.store.now() - int(self.limits.event_retention_seconds * 1e6)
+            await self.store.forget_events(oldest, 10_000)
+
+    # -- commits -----------------------------------------------------------------------------------
+
+    def _committed(self, batch: Batch, found: Committed) -> None:
+        for start, key in zip(batch.starts, found.start_keys, strict=True):
+            self.starts.committed(start, key)
+        for (start, _), key in zip(batch.copies, found.copy_keys, strict=True):
+            start.tag(key)
+        for work, (entry, error) in zip(batch.transactions, found.transactions, strict=True):
+            self._transactions.committed(work, entry, error)
+        for resident, call in batch.dispatches:
+            self.dispatch(resident, call)
+        for callback in batch.after:
+            callback()
+        if found.matches:
+            self.inbox.matched(found.matches)
+
+    def ended(self, resident: Resident, entry: e.Ended) -> None:
+        """An instance's end is durable."""
+        reach("end.committed")
+        self.residents.remove(resident)
+        resident.execution.drop()
+        self.results.ended(resident.key, entry)
+        if self._shadow_replay and entry.outcome != "terminated":
+            self.spawn(self._shadow(resident.key, resident.execution.spec))
+
+    async def _shadow(self, key: int, spec: ProcessSpec) -> None:
+        loaded = await self.store.load([key])
+        self.loop.call_soon(self._check_shadow, loaded, spec)
+
+    def _check_shadow(self, loaded: list[Any], spec: ProcessSpec) -> None:
+        for item in loaded:
+            try:
+                check_replay(item, spec, self.limits)
+            except DalsegnoError as error:
+                self.shadow_failures.append(f"instance {item.row.id!r} ({spec.name}) replays differently: {error}")
+                self.log.error(self.shadow_failures[-1])
+
+    @property
+    def shadow_failures(self) -> list[str]:
+        """Runs whose replay said something else than the live run."""
+        return self.outcomes.shadow_failures
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    @property
+    def steps_backlog(self) -> int:
+        """Steps that wait for room."""
+        return self._async_steps.backlog
+
+    def dispatch(self, resident: Resident, call: StepCall) -> None:
+        """Run a step now: everything its process has seen is durable."""
+        if resident.gone or resident.paused or self.closing:
+            return
+        if call.cancelled:
+            resident.jobs.pop(call.key, None)
+            self.turns.advance(resident, e.StepCancelled(call.key, unknown=call.unknown))
+            return
+        spec = call.spec
+        execution = resident.execution
+        record = self._beat(resident, call) if spec.executor != "inline" else None
+        context = StepContext(execution.step_key(call.key), call.attempt, resident.id, None, record)
+        job = Job(resident, call, context, self.store.now())
+        resident.jobs[call.key] = job
+        reach("undo.before" if call.key.startswith("undo:") else "dispatch.before")
+        if call.attempt > 1 or call.unknown:
+            self.spawn(self._resume_attempt(job))
+        else:
+            self._begin(job)
+
+    async def _resume_attempt(self, job: Job) -> None:
+        """A later attempt may resume from what an earlier one recorded."""
+        details = await self.store.heartbeat(job.resident.key, job.call.key)
+        if details is not None:
+            job.context.details = codec.decode(details)
+        self.loop.call_soon(self._begin, job)
+
+    def _begin(self, job: Job) -> None:
+        if job.resident.gone or self.closing:
+            return
+        self.outcomes.watch(job)
+        if job.call.spec.executor == "inline":
+            self.outcomes.run_inline(job)
+        else:
+            self._executors[job.call.spec.executor].submit(job)
+        reach("dispatch.after")
+
+    def cancel_job(self, job: Job) -> None:
+        """Stop a running step."""
+        job.cancelled = True
+        executor = self._executors.get(job.call.spec.executor)
+        if executor is not None and hasattr(executor, "cancel"):
+            executor.cancel(job)
+
+    def step_done(self, job: Job, value: Any, error: BaseException | None) -> None:
+        """An attempt ended; its outcome is journaled in a callback of its own, outside every task."""
+        self.outcomes.add(job, value, error)
+
+    def _beat(self, resident: Resident, call: StepCall) -> Callable[[Any], None]:
+        pace = min(1.0, (call.spec.heartbeat_timeout_seconds or 3.0) / 3)
+
+        def record(details: Any) -> None:
+            # Called from the step, which may run in a thread.
+            job = resident.jobs.get(call.key)
+            if job is None:
+                return
+            job.beat_at = time.monotonic()
+            if details is not None and job.beat_at - job.recorded_at >= pace:
+                job.recorded_at = job.beat_at
+                self.loop.call_soon_threadsafe(self._record_beat, resident, call, codec.encode(details))
+
+        return record
+
+    def _record_beat(self, resident: Resident, call: StepCall, details: bytes) -> None:
+        beat = Heartbeat(
+            instance=resident.key, step=call.key, attempt=call.attempt, at=self.store.now(), details=details
+        )
+        resident.beats = True
+        self.committer.batch.heartbeats.append(beat)
+        self.committer.touch()
+
+    # -- timers ------------------------------------------------------------------------------------
+
+    def _due(self, keys: list[int]) -> None:
+        for key in keys:
+            self.waking.wake(key, self._ring)
+
+    def _ring(self, resident: Resident) -> None:
+        """Deliver what is due, one timer at a time."""
+        if resident.held:
+            resident.queue.append(lambda: self._ring(resident))
+            return
+        resident.timer_at = 0
+        moment = self.store.now()
+        while not (resident.gone or resident.paused or resident.held):
+            timer = resident.execution.next_timer()
+            if timer is None or round(timer[0] * 1e6) > moment:
+                break
+            reach("timer.before")
+            self.turns.advance(resident, e.TimerFired(timer[1]))
+            reach("timer.appended")
+        if resident.gone or resident.paused:
+            return
+        for name, at in list(resident.backoffs.items()):
+            call = resident.execution.pending.get(name)
+            if at <= moment:
+                del resident.backoffs[name]
+                if call is not None:
+                    self.turns.dispatch(resident, call)
+        self.turns.absorb(resident, moment)

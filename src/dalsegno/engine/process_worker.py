@@ -1,0 +1,63 @@
+"""The worker process of `executor="process"` steps: reads requests, writes replies."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, BinaryIO
+
+import msgspec
+
+from dalsegno.contracts import codec
+from dalsegno.engine.process_steps import Reply, Request
+from dalsegno.errors import UsageError
+from dalsegno.kernel.context import StepContext, current_step
+from dalsegno.kernel.fault import capture
+
+
+def main() -> None:
+    """Serve until the pipe closes."""
+    output = sys.stdout.buffer
+    # What steps print must not get between the replies.
+    sys.stdout = sys.stderr
+    for line in sys.stdin.buffer:
+        _write(output, _serve(msgspec.json.decode(line, type=Request), output))
+
+
+def _write(output: BinaryIO, reply: Reply) -> None:
+    output.write(msgspec.json.encode(reply) + b"\n")
+    output.flush()
+
+
+def _serve(request: Request, output: BinaryIO) -> Reply:
+    def beat(details: Any) -> None:
+        _write(output, Reply(heartbeat=msgspec.Raw(codec.encode(details))))
+
+    current_step.set(StepContext(request.key, request.attempt, request.instance, request.details, beat))
+    try:
+        function = _function(request)
+        raw = codec.decode(request.arguments, list[msgspec.Raw])
+        types = codec.parameter_types(function)
+        args = [codec.decode(part, types[i] if i < len(types) else Any) for i, part in enumerate(raw[:-1])]
+        hints = codec.hints(function)
+        named = codec.decode(raw[-1], dict[str, msgspec.Raw])
+        kwargs = {name: codec.decode(part, hints.get(name, Any)) for name, part in named.items()}
+        return Reply(result=msgspec.Raw(codec.encode(function(*args, **kwargs), f"result of step {request.step!r}")))
+    except Exception as error:
+        return Reply(error=capture(error))
+
+
+def _function(request: Request) -> Any:
+    found: Any = importlib.import_module(request.module)
+    for part in request.path.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise UsageError(
+            f"step {request.step!r} has executor='process', but {request.module}.{request.path} can't be imported: "
+            "declare it at the top of a module"
+        )
+    return getattr(found, "function", found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Which part of a journal a retry or a fork keeps."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dalsegno.errors import NotFound
+from dalsegno.kernel import entries as e
+from dalsegno.kernel.ports import InstanceRow
+
+_OPENINGS = (e.Asked, e.ChildStarted, e.EventAwaited)
+
+
+def discarded_by_retry(journal: list[e.Record]) -> list[int]:
+    """The entries that a retry from the failure forgets: the failure, what came of it, and what was undone.
+
+    A step that was undone is done anew, under a new idempotency key.
+    """
+    already = {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
+    live = [r for r in journal if r.seq not in already and not isinstance(r.entry, e.REMARKS)]
+    failures = [r.seq for r in live if _is_failure(r.entry)]
+    ending = next((r.seq for r in reversed(live) if isinstance(r.entry, e.Ended)), None)
+    cut = failures[-1] if failures else (ending if ending is not None else live[-1].seq + 1)
+    undone = {
+        r.entry.step.removeprefix("undo:")
+        for r in live
+        if isinstance(r.entry, e.StepCompleted) and r.entry.step.startswith("undo:")
+    }
+    discarded = []
+    for record in live:
+        entry = record.entry
+        if isinstance(entry, (e.StepCompleted, e.StepFailed, e.AttemptFailed, e.StepCancelled)):
+            if (
+                entry.step.startswith("undo:")
+                or entry.step in undone
+                or isinstance(entry, e.StepCancelled)
+                or (record.seq >= cut and not isinstance(entry, e.StepCompleted))
+                or (isinstance(entry, e.AttemptFailed) and entry.step in _failed_steps(live, cut))
+            ):
+                discarded.append(record.seq)
+        elif record.seq >= cut or isinstance(entry, e.CancelRequested):
+            discarded.append(record.seq)
+    kept = set(discarded)
+    return sorted(kept | _unanswered([r for r in live if r.seq not in kept]))
+
+
+def _is_failure(entry: e.Entry) -> bool:
+    if isinstance(entry, e.StepFailed):
+        return not entry.step.startswith("undo:")
+    return isinstance(entry, e.CancelRequested) or (isinstance(entry, e.ChildEnded) and entry.outcome != "completed")
+
+
+def _failed_steps(live: list[e.Record], cut: int) -> set[str]:
+    return {r.entry.step for r in live if isinstance(r.entry, e.StepFailed) and r.seq >= cut}
+
+
+def _unanswered(live: list[e.Record]) -> set[int]:
+    """Questions, waits and children without their end: said again, they are opened again."""
+    ended = {r.entry.operation for r in live if isinstance(r.entry, (e.Answered, e.ChildEnded))}
+    ended |= {r.entry.wait for r in live if isinstance(r.entry, e.EventReceived)}
+    return {r.seq for r in live if isinstance(r.entry, (e.Asked, e.EventAwaited)) and r.entry.operation not in ended}
+
+
+def copy_for_fork(
+    journal: list[e.Record], origin: InstanceRow, new_id: str, before: str | None, by: str | None
+) -> list[e.Record]:
+    """The journal of a new instance that stands where the origin stood before a step's outcome.
+
+    Without a step it stands where the origin stands now. Raises `NotFound` where the step isn't journaled.
+    """
+    already = {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
+    live = [
+        r for r in journal if r.seq not in already and not isinstance(r.entry, (*e.REMARKS, e.Ended, e.CancelRequested))
+    ]
+    if before is not None:
+        live = _up_to(live, _plain(before), origin)
+    ended = {r.entry.operation for r in live if isinstance(r.entry, (e.Answered, e.ChildEnded))}
+    ended |= {r.entry.wait for r in live if isinstance(r.entry, e.EventReceived)}
+    kept = [r for r in live if not (isinstance(r.entry, _OPENINGS) and r.entry.operation not in ended)]
+    copied = [_renamed(r.entry, origin, new_id) for r in kept]
+    copied.append(e.Forked(origin.id, before, by))
+    ats = [r.at for r in kept] + [kept[-1].at]
+    return [e.Record(seq, at, entry) for seq, (at, entry) in enumerate(zip(ats, copied, strict=True))]
+
+
+def _plain(step: str) -> str:
+    return step.removesuffix("#1")
+
+
+def _up_to(live: list[e.Record], step: str, origin: InstanceRow) -> list[e.Record]:
+    for position, record in enumerate(live):
+        if isinstance(record.entry, (e.StepCompleted, e.StepFailed, e.AttemptFailed)) and record.entry.step == step:
+            return live[:position]
+    known = sorted({r.entry.step for r in live if isinstance(r.entry, (e.StepCompleted, e.StepFailed))})
+    raise NotFound(f"instance {origin.id!r} has no outcome of a step {step!r}; it has {', '.join(known) or 'none'}")
+
+
+def _renamed(entry: e.Entry, origin: InstanceRow, new_id: str) -> e.Entry:
+    """An entry as the copy would say it: names made from the instance's id carry the new one."""
+    prefix = f"{origin.namespace}/{origin.id}" + (f"@{origin.run}" if origin.run > 1 else "")
+    if isinstance(entry, e.Started):
+        return msgspec.structs.replace(entry, run=1, parent=None, parent_operation=None, seed=entry.seed or prefix)
+    if isinstance(entry, e.Published):
+        return msgspec.structs.replace(entry, event_id=f"{origin.namespace}/{new_id}/{entry.operation}")
+    if isinstance(entry, e.ChildStarted) and entry.child.startswith(origin.id):
+        return msgspec.structs.replace(entry, child=f"{new_id}/{entry.operation.removeprefix('child:')}")
+    return entry

@@ -1,0 +1,360 @@
+"""Moving an instance on: journal a delivery, run the process, take up what it wants."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dalsegno.contracts import codec
+from dalsegno.engine.resident import Resident
+from dalsegno.kernel import entries as e
+from dalsegno.kernel.calls import CancelChild, CancelStep, DropWait, StepCall, WaitCall, WithdrawAsk
+from dalsegno.kernel.execution import Execution
+from dalsegno.kernel.points import reach
+from dalsegno.kernel.ports import Change, EventRow, Message, Start, TaskClosing, TaskRow, WaitRow
+
+if TYPE_CHECKING:
+    from dalsegno.engine.node import Node
+
+MISMATCH = "the code that its journal was written with"
+_KINDS = e.KINDS
+_encode = e.encode
+
+
+class Turns:
+    """Advances instances. Everything an instance writes goes through here, in the order of its journal."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._committer = node.committer
+        self._now = node.store.now
+        self._longest = node.limits.journal_entries
+        self._handlers: dict[type, Callable[[Resident, Any, int], None]] = {
+            e.ChildStarted: self._start_child,
+            e.Published: self._publish,
+            e.Asked: self._ask,
+            e.Annotated: self._annotate,
+            e.UpdateReplied: self._reply,
+            e.Ended: self._end,
+            e.Continued: self._continue,
+            e.EventAwaited: self._append,
+            e.Changed: self._append,
+            WaitCall: self._wait,
+            DropWait: self._drop_wait,
+            CancelStep: self._cancel_step,
+            CancelChild: self._cancel_child,
+            WithdrawAsk: self._withdraw,
+        }
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def advance(self, resident: Resident, entry: e.Delivery) -> None:
+        """Journal a delivery and run the process until it waits."""
+        if resident.held:
+            resident.queue.append(lambda: self.advance(resident, entry))
+            return
+        if resident.gone or resident.execution.ended is not None:
+            return
+        if resident.next_seq - resident.base_seq >= self._longest:
+            self._node.operations.park(
+                resident,
+                f"its journal has {self._longest} entries (Limits.journal_entries): end the run with "
+                "continue_as_new(), or raise the limit",
+            )
+            return
+        reach("advance.before")
+        at = self._now()
+        self._append(resident, entry, at)
+        reach("advance.appended")
+        resident.execution.deliver(entry, at)
+        self.absorb(resident, at)
+
+    def delivered(self, resident: Resident, entry: e.Delivery, at: int) -> None:
+        """Run the process with an entry that is journaled already."""
+        resident.execution.deliver(entry, at)
+        self.absorb(resident, at)
+
+    def remark(self, resident: Resident, entry: e.Remark) -> None:
+        """Journal something for readers."""
+        if resident.held:
+            resident.queue.append(lambda: self.remark(resident, entry))
+        elif not resident.gone:
+            self._append(resident, entry, self._now())
+
+    def _append(self, resident: Resident, entry: Any, at: int) -> None:
+        batch = self._committer.batch
+        seq = resident.next_seq
+        resident.next_seq = seq + 1
+        batch.rows += (resident.key, seq, at, _KINDS[type(entry)], _encode(entry))
+        resident.batch = batch
+        self._committer.touch()
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def absorb(self, resident: Resident, at: int) -> None:
+        """Take up what the process wants after it ran."""
+        execution = resident.execution
+        if execution.mismatch is not None:
+            self._node.operations.park_mismatch(resident, execution.mismatch)
+            return
+        out = execution.out
+        if out:
+            execution.out = []
+            for item in out:
+                if type(item) is StepCall:
+                    self.dispatch(resident, item)
+                else:
+                    self._handlers[type(item)](resident, item, at)
+        if not resident.gone and execution.ended is None:
+            self._settle(resident, at)
+
+    def dispatch(self, resident: Resident, call: StepCall) -> None:
+        """Run a step once everything the process has seen is durable."""
+        if call.cancelled:
+            return
+        if call.next_at > self._now():
+            resident.backoffs[call.key] = call.next_at
+            return
+        resident.jobs[call.key] = None
+        if resident.paused:
+            return
+        batch = resident.batch
+        if batch is None or batch.committed:
+            self._node.dispatch(resident, call)
+        else:
+            batch.dispatches.append((resident, call))
+
+    def _settle(self, resident: Resident, at: int) -> None:
+        """Write down whether the instance runs or waits, if that changed, and set its timer."""
+        if resident.paused:
+            return
+        wake = resident.next_wake()
+        if wake is not None and (resident.timer_at == 0 or wake < resident.timer_at):
+            resident.timer_at = wake
+            self._node.timers.set(resident.key, wake)
+        if resident.jobs:
+            if resident.status != "running":
+                self.change(resident, "running", at)
+        elif resident.status != "waiting" or wake != resident.wake_at:
+            self.change(resident, "waiting", at, wake_at=wake, waiting_for=resident.waiting_for())
+        if not resident.jobs:
+            self._node.residents.rest(resident)
+
+    def change(self, resident: Resident, status: str, at: int, **fields: Any) -> None:
+        """Write an instance's row."""
+        resident.status = status
+        resident.wake_at = fields.get("wake_at")
+        batch = self._committer.batch
+        batch.changes[resident.key] = Change(
+            key=resident.key,
+            status=status,
+            at=at,
+            run=resident.execution.run,
+            base_seq=resident.base_seq,
+            **fields,
+        )
+        resident.batch = batch
+        self._committer.touch()
+
+    # -- what a process may want -------------------------------------------------------------------
+
+    def _cancel_step(self, resident: Resident, item: CancelStep, at: int) -> None:
+        call = item.call
+        if call.key in resident.backoffs:
+            del resident.backoffs[call.key]
+            self._never_ran(resident, call)
+            return
+        job = resident.jobs.get(call.key)
+        if job is not None:
+            self._node.cancel_job(job)
+        elif call.key not in resident.jobs or resident.paused:
+            # Open, but not running here: whoever ran it is gone.
+            resident.jobs.pop(call.key, None)
+            self._never_ran(resident, call)
+
+    def _never_ran(self, resident: Resident, call: StepCall) -> None:
+        entry = e.StepCancelled(call.key, unknown=call.unknown)
+        self._node.loop.call_soon(self.advance, resident, entry)
+
+    def _wait(self, resident: Resident, wait: WaitCall, at: int) -> None:
+        batch = self._committer.batch
+        batch.waits.append(
+            WaitRow(
+                instance=resident.key,
+                operation=wait.key,
+                namespace=resident.namespace,
+                instance_id=resident.id,
+                event_type=wait.event_type.event_type,
+                key=wait.key_value,
+                match=codec.encode(wait.match),
+                after=wait.after,
+            )
+        )
+        self._committer.touch()
+
+    def _drop_wait(self, resident: Resident, item: DropWait, at: int) -> None:
+        self.unwait(resident, item.key)
+
+    def unwait(self, resident: Resident, operation: str) -> None:
+        """Close a wait's row."""
+        batch = self._committer.batch
+        batch.waits = [w for w in batch.waits if (w.instance, w.operation) != (resident.key, operation)]
+        batch.unwaits.append((resident.key, operation))
+        self._committer.touch()
+
+    def _publish(self, resident: Resident, entry: e.Published, at: int) -> None:
+        self._append(resident, entry, at)
+        self._committer.batch.events.append(
+            EventRow(
+                namespace=resident.namespace,
+                id=entry.event_id,
+                event_type=entry.event_type,
+                topic=entry.topic,
+                key=entry.key,
+                to=entry.to,
+                payload=bytes(entry.event),
+                at=at,
+            )
+        )
+
+    def _start_child(self, resident: Resident, entry: e.ChildStarted, at: int) -> None:
+        self._append(resident, entry, at)
+        started = e.Started(
+            entry.process, entry.version, entry.input, parent=resident.id, parent_operation=entry.operation
+        )
+        call = resident.execution.children.get(entry.operation)
+        self._node.starts.submit(
+            Start(
+                namespace=resident.namespace,
+                id=entry.child,
+                process=entry.process,
+                version=entry.version,
+                input_hash=input_hash(entry.process, entry.input),
+                entry=_encode(started),
+                at=at,
+                parent=resident.id,
+                parent_operation=entry.operation,
+            ),
+            started,
+            call.spec if call is not None else None,
+        )
+
+    def _cancel_child(self, resident: Resident, item: CancelChild, at: int) -> None:
+        self._tell(resident, item.child, "cancel", {"reason": item.reason, "by": f"parent {resident.id}"}, at)
+
+    def _tell(self, resident: Resident, instance: str, verb: str, body: Any, at: int) -> None:
+        batch = self._committer.batch
+        message = Message(
+            namespace=resident.namespace, instance=instance, verb=verb, body=msgspec.json.encode(body), at=at
+        )
+        batch.messages.append(message)
+        batch.after.append(self._node.inbox.look)
+        self._committer.touch()
+
+    def _ask(self, resident: Resident, entry: e.Asked, at: int) -> None:
+        self._append(resident, entry, at)
+        self._committer.batch.asks.append(
+            TaskRow(
+                id=f"{resident.id}/{entry.operation.removeprefix('ask:')}",
+                namespace=resident.namespace,
+                instance=resident.id,
+                operation=entry.operation,
+                role=entry.role,
+                title=entry.title,
+                about=bytes(entry.about),
+                answer_schema=bytes(entry.answer_schema),
+                at=at,
+                due_at=entry.due_at,
+            )
+        )
+
+    def _withdraw(self, resident: Resident, item: WithdrawAsk, at: int) -> None:
+        self.close_task(resident, item.key, "withdrawn", at)
+
+    def close_task(
+        self,
+        resident: Resident,
+        operation: str,
+        state: str,
+        at: int,
+        answer: bytes | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Write how a question ended."""
+        task_id = f"{resident.id}/{operation.removeprefix('ask:')}"
+        self._committer.batch.closings.append(
+            TaskClosing(id=task_id, namespace=resident.namespace, state=state, at=at, answer=answer, by=by)
+        )
+        self._committer.touch()
+
+    def _annotate(self, resident: Resident, entry: e.Annotated, at: int) -> None:
+        self._append(resident, entry, at)
+        self._committer.batch.annotations.append((resident.key, bytes(entry.values)))
+
+    def _reply(self, resident: Resident, entry: e.UpdateReplied, at: int) -> None:
+        self._append(resident, entry, at)
+        self._node.operations.replied(resident, entry, at)
+
+    # -- endings -----------------------------------------------------------------------------------
+
+    def _end(self, resident: Resident, entry: e.Ended, at: int) -> None:
+        self._append(resident, entry, at)
+        error = f"{entry.error.type.split(':')[-1]}: {entry.error.message}" if entry.error is not None else None
+        self.change(resident, entry.outcome, at, ended_at=at, error=error)
+        reach("end.appended")
+        self._tell_relatives(resident, entry, at)
+        resident.gone = True
+        batch = self._committer.batch
+        if resident.beats:
+            batch.unbeats.append((resident.key,))
+        if entry.outcome != "completed":
+            self._node.operations.refuse_updates(resident, at)
+        batch.after.append(lambda: self._node.ended(resident, entry))
+
+    def _tell_relatives(self, resident: Resident, entry: e.Ended, at: int) -> None:
+        for child in resident.execution.children.values():
+            if child.parent_close != "abandon":
+                body = {"reason": f"parent {resident.id} ended", "by": f"parent {resident.id}"}
+                self._tell(resident, child.id, child.parent_close, body, at)
+        if resident.parent is not None and resident.parent_operation is not None:
+            ended = e.ChildEnded(resident.parent_operation, entry.outcome, entry.result, entry.error)
+            parent = self._node.residents.by_id(resident.namespace, resident.parent)
+            if parent is not None and not parent.held:
+                # The parent's entry and the child's end are one commit.
+                self.advance(parent, ended)
+            else:
+                self._tell(resident, resident.parent, "child_ended", ended, at)
+
+    def _continue(self, resident: Resident, entry: e.Continued, at: int) -> None:
+        """End a run and begin the next of the same id, in one commit."""
+        old = resident.execution
+        self._append(resident, entry, at)
+        started = e.Started(
+            old.spec.name,
+            old.spec.version,
+            entry.input,
+            run=old.run + 1,
+            parent=resident.parent,
+            parent_operation=resident.parent_operation,
+        )
+        resident.base_seq = resident.next_seq
+        resident.execution = Execution(old.spec, resident.namespace, resident.id, self._node.limits)
+        resident.jobs.clear()
+        resident.backoffs.clear()
+        resident.timer_at = 0
+        self._append(resident, started, at)
+        resident.execution.deliver(started, at)
+        self.change(resident, "running", at)
+        for early in [u for updates in old.unhandled_updates.values() for u in updates]:
+            self._append(resident, early, at)
+            resident.execution.deliver(early, at)
+        old.drop()
+        self.absorb(resident, at)
+
+
+def input_hash(process: str, data: Any) -> int:
+    """What tells two starts of the same id apart."""
+    return zlib.crc32(bytes(data), zlib.crc32(process.encode()))

@@ -1,0 +1,249 @@
+"""The two ways in: into the node of this process, or past it through the store of another's."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any, Protocol
+
+import msgspec
+
+from dalsegno.contracts import codec
+from dalsegno.contracts.event import Event, key_of
+from dalsegno.engine.node import Node
+from dalsegno.engine.operations import Reply, Request
+from dalsegno.engine.residents import records
+from dalsegno.engine.starts import IfExists, check_same
+from dalsegno.engine.turns import input_hash
+from dalsegno.errors import NotFound, Refused
+from dalsegno.kernel import entries as e
+from dalsegno.kernel.definition import ProcessSpec
+from dalsegno.kernel.ports import FINAL, Batch, EventRow, InstanceRow, Message, Start, Store
+
+_LOOK_AGAIN_SECONDS = 1.0
+_PAGE = 10_000
+
+
+class Gateway(Protocol):
+    """What an `App` asks for, wherever the engine is."""
+
+    store: Store
+
+    async def start(
+        self, spec: ProcessSpec, namespace: str, id: str, data: bytes, if_exists: IfExists, by: str | None
+    ) -> int: ...
+    async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any: ...
+    async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any: ...
+    async def publish(self, namespace: str, event: Event, to: str | None) -> str: ...
+    async def ended(self, namespace: str, id: str, key: int | None) -> e.Ended: ...
+    async def find(self, namespace: str, id: str) -> InstanceRow | None: ...
+    async def history(self, key: int) -> list[e.Record]: ...
+
+
+def new_start(
+    spec: ProcessSpec, namespace: str, id: str, data: bytes, at: int, by: str | None
+) -> tuple[Start, e.Started]:
+    """A start and its first entry."""
+    started = e.Started(spec.name, spec.version, msgspec.Raw(data), by=by)
+    start = Start(
+        namespace=namespace,
+        id=id,
+        process=spec.name,
+        version=spec.version,
+        input_hash=input_hash(spec.name, data),
+        entry=e.encode(started),
+        at=at,
+    )
+    return start, started
+
+
+def event_row(namespace: str, event: Event, to: str | None, at: int, id: str | None = None) -> EventRow:
+    """An event as it is stored."""
+    kind = type(event)
+    return EventRow(
+        namespace=namespace,
+        id=id or str(uuid.uuid4()),
+        event_type=kind.event_type,
+        topic=kind.event_topic,
+        key=key_of(event),
+        to=to,
+        payload=codec.encode(event, f"event {kind.event_type}"),
+        at=at,
+    )
+
+
+async def whole_history(store: Store, key: int) -> list[e.Record]:
+    """All entries of an instance."""
+    found: list[e.Record] = []
+    while True:
+        page = await store.history(key, found[-1].seq if found else -1, _PAGE)
+        found += records(page)
+        if len(page) < _PAGE:
+            return found
+
+
+async def stored_end(store: Store, namespace: str, id: str) -> e.Ended | None:
+    """How an instance ended, by the store; `None` while it hasn't."""
+    row = await store.find(namespace, id)
+    if row is None:
+        raise NotFound(f"no instance {id!r} in namespace {namespace!r}")
+    if row.status not in FINAL:
+        return None
+    loaded = await store.load([row.key])
+    for record in reversed(records(loaded[0].journal)):
+        if isinstance(record.entry, e.Ended):
+            return record.entry
+    return None
+
+
+class InProcess:
+    """Straight into the node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.store = node.store
+
+    async def start(
+        self, spec: ProcessSpec, namespace: str, id: str, data: bytes, if_exists: IfExists, by: str | None
+    ) -> int:
+        node = self.node
+        self._check_alive()
+        node.definitions.add(spec)
+        start, started = new_start(spec, namespace, id, data, node.store.now(), by)
+        done: asyncio.Future[int | None] = node.loop.create_future()
+        node.starts.submit(start, started, spec, done)
+        key = await done
+        if key is None:
+            row = await node.store.find(namespace, id)
+            assert row is not None
+            check_same(row, spec.name, data, if_exists)
+            if if_exists == "restart":
+                await node.operations.restart(row, spec, data, by)
+            return row.key
+        return key
+
+    def _check_alive(self) -> None:
+        if self.node.failure is not None:
+            raise self.node.failure
+
+    async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any:
+        self._check_alive()
+        return await self.node.operations.request(verb, namespace, id, request)
+
+    async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any:
+        kind = type(event)
+        request = Request(
+            by, event_type=kind.event_type, event=msgspec.Raw(codec.encode(event)), update=str(uuid.uuid4())
+        )
+        return await self.request("update", namespace, id, request)
+
+    async def publish(self, namespace: str, event: Event, to: str | None) -> str:
+        self._check_alive()
+        row = event_row(namespace, event, to, self.store.now())
+        self.node.committer.batch.events.append(row)
+        await self.node.settled()
+        return row.id
+
+    async def ended(self, namespace: str, id: str, key: int | None) -> e.Ended:
+        node = self.node
+        self._check_alive()
+        resident = node.residents.by_id(namespace, id)
+        if resident is not None:
+            return await node.results.wait(resident.key)
+        if key is None:
+            row = await self.find(namespace, id)
+            if row is None:
+                raise NotFound(f"no instance {id!r} in namespace {namespace!r}")
+            key = row.key
+        future = node.results.wait(key)
+        try:
+            await node.settled()
+            ended = await stored_end(self.store, namespace, id)
+            return ended if ended is not None else await future
+        finally:
+            node.results.forget(key, future)
+
+    async def find(self, namespace: str, id: str) -> InstanceRow | None:
+        await self.node.settled()
+        return await self.store.find(namespace, id)
+
+    async def history(self, key: int) -> list[e.Record]:
+        await self.node.settled()
+        return await whole_history(self.store, key)
+
+
+class Beside:
+    """Beside a running engine: writes what is wanted into the store and rings."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def start(
+        self, spec: ProcessSpec, namespace: str, id: str, data: bytes, if_exists: IfExists, by: str | None
+    ) -> int:
+        start, _ = new_start(spec, namespace, id, data, self.store.now(), by)
+        batch = Batch()
+        batch.starts.append(start)
+        batch.messages.append(self._message("start", namespace, id, Request(by)))
+        key = (await self.store.write(batch)).start_keys[0]
+        if key is None:
+            row = await self.store.find(namespace, id)
+            assert row is not None
+            check_same(row, spec.name, data, if_exists)
+            if if_exists == "restart":
+                raise Refused(f"instance {id!r} can only be restarted by the node itself")
+            return row.key
+        return key
+
+    def _message(self, verb: str, namespace: str, id: str, request: Request) -> Message:
+        body = msgspec.json.encode(request)
+        return Message(namespace=namespace, instance=id, verb=verb, body=body, at=self.store.now(), by=request.by)
+
+    async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any:
+        if await self.store.find(namespace, id) is None:
+            raise NotFound(f"no instance {id!r} in namespace {namespace!r}")
+        batch = Batch()
+        message = self._message(verb, namespace, id, request)
+        batch.messages.append(message)
+        await self.store.write(batch)
+        while True:
+            # Watch first: a reply that comes between the look and the wait rings too.
+            changed = asyncio.ensure_future(self.store.changed(_LOOK_AGAIN_SECONDS))
+            found = await self.store.message(message.position)
+            if found is not None and found.reply is not None:
+                changed.cancel()
+                return msgspec.json.decode(found.reply, type=Reply).read()
+            if not any(node.ended_at is None for node in await self.store.nodes()):
+                changed.cancel()
+                raise Refused(
+                    f"{verb} of {id!r} is written down and will be done once a node runs on this store; none does now"
+                )
+            await changed
+
+    async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any:
+        request = Request(by, event_type=type(event).event_type, event=msgspec.Raw(codec.encode(event)))
+        return await self.request("update", namespace, id, request)
+
+    async def publish(self, namespace: str, event: Event, to: str | None) -> str:
+        batch = Batch()
+        row = event_row(namespace, event, to, self.store.now())
+        batch.events.append(row)
+        await self.store.write(batch)
+        return row.id
+
+    async def ended(self, namespace: str, id: str, key: int | None) -> e.Ended:
+        while True:
+            changed = asyncio.ensure_future(self.store.changed(_LOOK_AGAIN_SECONDS))
+            try:
+                ended = await stored_end(self.store, namespace, id)
+                if ended is not None:
+                    return ended
+                await changed
+            finally:
+                changed.cancel()
+
+    async def find(self, namespace: str, id: str) -> InstanceRow | None:
+        return await self.store.find(namespace, id)
+
+    async def history(self, key: int) -> list[e.Record]:
+        return await whole_history(self.store, key)

@@ -1,0 +1,120 @@
+"""Opening a SQLite file, and telling its errors apart."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from dalsegno.errors import StoreCorrupt, StoreError, StoreFull, StoreIO, StoreLocked
+
+Durability = Literal["power", "process"]
+
+_BUSY_SECONDS = 10.0
+_FULL = {sqlite3.SQLITE_FULL}
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+
+
+class Connection(sqlite3.Connection):
+    """A connection that a `@transaction` step may borrow: it can't end the transaction it is in."""
+
+    def lend(self) -> None:
+        """Refuse every statement that begins or ends a transaction until it is taken back."""
+        self.set_authorizer(_deny_transactions)
+
+    def take_back(self) -> None:
+        """Allow everything again."""
+        self.set_authorizer(None)
+
+
+def _deny_transactions(action: int, *_: str | None) -> int:
+    return (
+        sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT) else sqlite3.SQLITE_OK
+    )
+
+
+def connect(path: str, durability: Durability = "power", *, read_only: bool = False) -> Connection:
+    """A connection in autocommit mode. `durability` "power" survives power loss, "process" only a crash."""
+    with translated(path):
+        uri = Path(path).absolute().as_uri() + ("?mode=ro" if read_only else "")
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+            timeout=_BUSY_SECONDS,
+            factory=Connection,
+        )
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute("PRAGMA cache_size = -65536")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """SQLite's errors as ours, with the remedy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
+def translate(error: sqlite3.Error, path: str) -> StoreError:
+    """The store error for a SQLite error."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    text = f"{path}: {error}"
+    if code in _FULL:
+        return StoreFull(f"{text}. Nothing was lost; free some space and start the node again.")
+    if code in _CORRUPT:
+        return StoreCorrupt(f"{text}. Restore a backup, or run 'dalsegno db check' to see what is left.")
+    if code in _LOCKED:
+        return StoreLocked(f"{text} for {_BUSY_SECONDS:.0f} s. Another program holds a write lock: end it.")
+    if code in _DISK:
+        return StoreIO(f"{text}. The node stops: after a failed write or sync only a restart knows what is stored.")
+    return StoreError(text)
+
+
+@cache
+def query(name: str) -> str:
+    """The statement of a query file."""
+    return resources.files(f"{__package__}.queries").joinpath(f"{name}.sql").read_text().strip()
+
+
+class MultiRow:
+    """A statement with one `VALUES` row, run for many rows at a time.
+
+    One statement is one call into SQLite, during which other Python threads run; a statement a row would
+    ask for the interpreter's lock at every row.
+    """
+
+    _SIZES = (400, 100, 25, 5, 1)
+
+    def __init__(self, name: str) -> None:
+        head, found, tail = query(name).partition("VALUES (")
+        row, tail = tail.split(")", 1)
+        self.width = row.count("?")
+        self._texts = {n: f"{head}{found}{'),('.join([row] * n)}){tail}" for n in self._SIZES}
+
+    def run(self, connection: sqlite3.Connection, flat: list[Any]) -> int:
+        """Run for the rows in a flat list of values; returns how many rows changed."""
+        width, start, changed = self.width, 0, 0
+        left = len(flat) // width
+        for size in self._SIZES:
+            text = self._texts[size]
+            while left >= size:
+                end = start + size * width
+                changed += connection.execute(text, flat[start:end]).rowcount
+                start, left = end, left - size
+        return changed

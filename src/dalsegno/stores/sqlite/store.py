@@ -1,0 +1,263 @@
+"""The SQLite store: one thread that writes, one that reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dalsegno.errors import StoreError, UsageError
+from dalsegno.kernel.points import reach
+from dalsegno.kernel.ports import (
+    Batch,
+    Committed,
+    Filter,
+    InstanceRow,
+    Loaded,
+    Match,
+    Message,
+    NodeInfo,
+    TaskRow,
+)
+from dalsegno.stores.sqlite import ownership, read
+from dalsegno.stores.sqlite.commit import commit, now
+from dalsegno.stores.sqlite.connection import Connection, Durability, connect, query, translate
+from dalsegno.stores.sqlite.doorbell import Doorbell
+from dalsegno.stores.sqlite.migrate import check, migrate
+
+Result = TypeVar("Result")
+
+
+class _Worker:
+    """A thread with one connection; jobs run in order."""
+
+    def __init__(self, name: str, path: str, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._connection = connection
+        self._loop = loop
+        self._jobs: queue.SimpleQueue[tuple[Callable[[Connection], Any], Callable[[Any], None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[Connection], Any], done: Callable[[Any], None]) -> None:
+        """Run a job; `done` gets its result or exception, on the loop."""
+        self._jobs.put((job, done))
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, done = item
+            try:
+                result = job(self._connection)
+            except sqlite3.Error as error:
+                result = translate(error, self._path)
+                result.__cause__ = error
+            except BaseException as error:
+                result = error
+            try:
+                self._loop.call_soon_threadsafe(done, result)
+            except RuntimeError:
+                # The loop is closed: nobody is left to hear it.
+                return
+
+    def call(self, job: Callable[[Connection], Result]) -> asyncio.Future[Result]:
+        """Run a job and wait for it."""
+        future: asyncio.Future[Result] = self._loop.create_future()
+
+        def done(result: Any) -> None:
+            if future.done():
+                return
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.submit(job, done)
+        return future
+
+    async def close(self) -> None:
+        """Finish the jobs and close the connection."""
+        await self.call(lambda connection: connection.close())
+        self._jobs.put(None)
+
+
+class SqliteStore:
+    """A store in one SQLite file.
+
+    Parameters: `path` of the file; `durability`, "power" (every commit is synced to disk) or "process"
+    (survives a crash of the process, not of the machine).
+    """
+
+    def __init__(self, path: str, durability: Durability = "power") -> None:
+        self.path = os.path.abspath(path)
+        self._durability = durability
+        self._epoch: int | None = None
+        self._lock: ownership.OwnerLock | None = None
+        self._writer: _Worker
+        self._reader: _Worker
+        self._doorbell: Doorbell
+
+    def __str__(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    # -- opening and owning ------------------------------------------------------------------------
+
+    async def open(self, *, owner: bool, name: str, lease_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        if owner:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        elif not os.path.exists(self.path):
+            raise StoreError(f"{self.path} doesn't exist. Start a node on it first, or name another file.")
+        self._doorbell = Doorbell()
+        try:
+            writing, reading = await asyncio.to_thread(self._connect, owner, name, lease_seconds)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+        self._writer = _Worker("dalsegno-writer", self.path, writing, self._loop)
+        self._reader = _Worker("dalsegno-reader", self.path, reading, self._loop)
+        self._doorbell.open()
+
+    def _connect(self, owner: bool, name: str, lease_seconds: float) -> tuple[Connection, Connection]:
+        writing = connect(self.path, self._durability)
+        try:
+            if owner:
+                migrate(writing, self.path)
+                self._lock = ownership.OwnerLock(self.path)
+                self._epoch = ownership.acquire(
+                    writing, self.path, name, self._doorbell.port, lease_seconds, self._lock
+                )
+            elif check(writing, self.path):
+                raise StoreError(f"{self.path} has an older schema: run 'dalsegno db migrate {self.path}' first")
+        except BaseException:
+            if self._lock is not None:
+                self._lock.release()
+            writing.close()
+            raise
+        return writing, connect(self.path, self._durability)
+
+    async def close(self) -> None:
+        epoch = self._epoch
+        if epoch is not None:
+            await self._writer.call(lambda c: c.execute(query("end_node"), (now(), epoch)).rowcount)
+        await self._reader.close()
+        await self._writer.close()
+        self._doorbell.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def now(self) -> int:
+        return now()
+
+    async def renew(self, lease_seconds: float) -> None:
+        epoch = self._owned()
+        await self._writer.call(lambda c: ownership.renew(c, epoch, lease_seconds))
+
+    def _owned(self) -> int:
+        if self._epoch is None:
+            raise UsageError(f"{self.path} is open beside its owner: only the owner may do this")
+        return self._epoch
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch, done: Callable[[Committed | BaseException], None]) -> None:
+        epoch = self._owned()
+        self._writer.submit(lambda connection: commit(connection, batch, epoch), lambda r: self._committed(r, done))
+
+    def _committed(self, result: Any, done: Callable[[Any], None]) -> None:
+        reach("commit.after")
+        done(result)
+        self._doorbell.ring_watchers()
+
+    async def write(self, batch: Batch) -> Committed:
+        found = await self._writer.call(lambda connection: commit(connection, batch, None))
+        await self._ring_owner()
+        return found
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def load(self, keys: Sequence[int]) -> list[Loaded]:
+        return await self._reader.call(lambda c: read.load(c, keys))
+
+    async def running(self, after_key: int, limit: int) -> list[int]:
+        return await self._reader.call(lambda c: read.numbers(c, "running", after_key, limit))
+
+    async def mark_recovered(self, crashes_before_parking: int) -> list[int]:
+
+        def mark(connection: Connection) -> list[int]:
+            connection.execute(query("count_crash"))
+            return read.numbers(connection, "poisoned", crashes_before_parking)
+
+        return await self._writer.call(mark)
+
+    async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+        return await self._reader.call(lambda c: read.rows(c, "due", until, *after, limit))
+
+    async def mismatched(self) -> list[int]:
+        return await self._reader.call(lambda c: read.numbers(c, "mismatched"))
+
+    async def matches(self) -> list[Match]:
+        return await self._reader.call(read.matches)
+
+    async def messages(self, after: int) -> list[Message]:
+        return await self._reader.call(lambda c: read.messages(c, after))
+
+    async def message(self, position: int) -> Message | None:
+        return await self._reader.call(lambda c: read.message(c, position))
+
+    async def heartbeat(self, key: int, step: str) -> bytes | None:
+        found = await self._reader.call(lambda c: read.numbers(c, "heartbeat", key, step))
+        return found[0] if found else None
+
+    async def find(self, namespace: str, id: str) -> InstanceRow | None:
+        return await self._reader.call(lambda c: read.find(c, namespace, id))
+
+    async def listing(self, filter: Filter, after_key: int | None, limit: int) -> list[InstanceRow]:
+        return await self._reader.call(lambda c: read.list_instances(c, filter, after_key, limit))
+
+    async def counts(self, namespace: str | None) -> dict[str, int]:
+        return dict(await self._reader.call(lambda c: read.rows(c, "counts", namespace)))
+
+    async def history(self, key: int, after_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
+        return await self._reader.call(lambda c: read.rows(c, "history", key, after_seq, limit))
+
+    async def tasks(
+        self, namespace: str | None, role: str | None, state: str | None, after_at: int, limit: int
+    ) -> list[TaskRow]:
+        return await self._reader.call(lambda c: read.tasks(c, namespace, role, state, after_at, limit))
+
+    async def task(self, namespace: str, id: str) -> TaskRow | None:
+        return await self._reader.call(lambda c: read.task(c, namespace, id))
+
+    async def nodes(self) -> list[NodeInfo]:
+        return await self._reader.call(read.nodes)
+
+    async def forget_events(self, before: int, limit: int) -> int:
+
+        return await self._writer.call(lambda c: c.execute(query("forget_events"), (before, limit)).rowcount)
+
+    # -- neighbours --------------------------------------------------------------------------------
+
+    def on_ring(self, callback: Callable[[], None]) -> None:
+        self._doorbell.on_ring(callback)
+
+    def ring(self) -> None:
+        self._doorbell.ring_watchers()
+
+    async def changed(self, timeout_seconds: float) -> None:
+        for port in await self._owner_ports():
+            self._doorbell.watch(port)
+        await self._doorbell.heard(timeout_seconds)
+
+    async def _ring_owner(self) -> None:
+        for port in await self._owner_ports():
+            self._doorbell.ring(port)
+
+    async def _owner_ports(self) -> list[int]:
+        living = await self._reader.call(ownership.living_nodes)
+        return [node.doorbell for node in living]
