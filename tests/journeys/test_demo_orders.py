@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from examples.order_to_cash.model import Line, Order
 from examples.order_to_cash.orders import COLUMNS, OrderBook, UnreadableOrders, read_orders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+Read = Callable[..., OrderBook]
 
 SHIPPED = Path(generate.__file__).with_name("orders.csv")
 HEADER = ",".join(COLUMNS)
@@ -30,7 +33,7 @@ def row(
 
 
 @pytest.fixture
-def book(tmp_path: Path):
+def book(tmp_path: Path) -> Read:
     def read(*rows: str, header: str = HEADER, encoding: str = "utf-8") -> OrderBook:
         path = tmp_path / "orders.csv"
         path.write_bytes("\n".join([header, *rows, ""]).encode(encoding))
@@ -39,7 +42,7 @@ def book(tmp_path: Path):
     return read
 
 
-def test_lines_of_one_invoice_become_one_order(book) -> None:
+def test_lines_of_one_invoice_become_one_order(book: Read) -> None:
     (order,) = book(SALE, row(code="71053", quantity=2, price="3.39"), row(invoice="536366")).first(1).orders
 
     assert order.id == "536365"
@@ -48,7 +51,7 @@ def test_lines_of_one_invoice_become_one_order(book) -> None:
     assert order.total == 6 * 255 + 2 * 339
 
 
-def test_a_line_without_a_customer_is_the_order_of_a_guest(book) -> None:
+def test_a_line_without_a_customer_is_the_order_of_a_guest(book: Read) -> None:
     (order,) = book(row(customer="")).orders
 
     assert order.guest
@@ -79,7 +82,7 @@ def test_a_line_without_a_customer_is_the_order_of_a_guest(book) -> None:
         (row(customer="12000"), "a document has one customer"),
     ],
 )
-def test_a_line_that_is_no_sale_is_reported_by_number_and_the_rest_is_read(book, bad: str, reason: str) -> None:
+def test_a_line_that_is_no_sale_is_reported_by_number_and_the_rest_is_read(book: Read, bad: str, reason: str) -> None:
     read = book(SALE, bad, row(code="71053"))
 
     (left_out,) = read.bad_lines
@@ -88,7 +91,7 @@ def test_a_line_that_is_no_sale_is_reported_by_number_and_the_rest_is_read(book,
     assert [len(order.lines) for order in read.orders] == [2]
 
 
-def test_line_numbers_count_the_lines_of_the_file_not_the_records(book) -> None:
+def test_line_numbers_count_the_lines_of_the_file_not_the_records(book: Read) -> None:
     quoted = '536365,85123A,"WHITE\nHOLDER",6,2010-12-01 08:26:00,2.55,17850,United Kingdom'
 
     (left_out,) = book(quoted, "", row(quantity="six")).bad_lines
@@ -96,13 +99,13 @@ def test_line_numbers_count_the_lines_of_the_file_not_the_records(book) -> None:
     assert left_out.number == 5
 
 
-def test_spreadsheet_exports_are_read_too(book) -> None:
+def test_spreadsheet_exports_are_read_too(book: Read) -> None:
     (order,) = book(row(at="12/1/2010 8:26").replace("WHITE", "£1"), encoding="latin-1").orders
 
     assert order.placed_at.isoformat() == "2010-12-01T08:26:00"
 
 
-def test_a_cancellation_of_everything_calls_the_whole_order_off(book) -> None:
+def test_a_cancellation_of_everything_calls_the_whole_order_off(book: Read) -> None:
     read = book(
         SALE,
         row(code="71053", quantity=2, price="3.39"),
@@ -116,7 +119,7 @@ def test_a_cancellation_of_everything_calls_the_whole_order_off(book) -> None:
     assert returned.amount == read.orders[0].total
 
 
-def test_a_cancellation_takes_from_the_latest_earlier_order_first_and_at_the_price_paid(book) -> None:
+def test_a_cancellation_takes_from_the_latest_earlier_order_first_and_at_the_price_paid(book: Read) -> None:
     read = book(
         row("536001", quantity=5, at="2010-12-01 08:00:00", price="2.00"),
         row("536002", quantity=3, at="2010-12-02 08:00:00", price="3.00"),
@@ -130,7 +133,7 @@ def test_a_cancellation_takes_from_the_latest_earlier_order_first_and_at_the_pri
     ]
 
 
-def test_what_was_taken_back_once_cannot_be_taken_back_again(book) -> None:
+def test_what_was_taken_back_once_cannot_be_taken_back_again(book: Read) -> None:
     read = book(
         SALE,
         row("C536379", quantity=-6, at="2010-12-01 09:00:00"),
@@ -151,7 +154,7 @@ def test_what_was_taken_back_once_cannot_be_taken_back_again(book) -> None:
     ],
     ids=["another customer", "no customer", "another item", "before the purchase"],
 )
-def test_a_cancellation_without_its_purchase_is_reported(book, cancellation: str) -> None:
+def test_a_cancellation_without_its_purchase_is_reported(book: Read, cancellation: str) -> None:
     read = book(SALE, cancellation)
 
     assert read.returns == []
@@ -159,7 +162,7 @@ def test_a_cancellation_without_its_purchase_is_reported(book, cancellation: str
     assert "a cancellation" in read.bad_lines[0].reason
 
 
-def test_a_part_of_the_book_has_only_the_cancellations_before_its_end(book) -> None:
+def test_a_part_of_the_book_has_only_the_cancellations_before_its_end(book: Read) -> None:
     read = book(
         SALE,
         row("C536379", quantity=-6, at="2010-12-01 09:00:00"),

@@ -23,17 +23,12 @@ AT = datetime(2010, 12, 1)
 
 
 def order(order_id: str, price: str = "2.55") -> Order:
-    return Order(
-        order_id, "17850", False, "France", AT, (Line("85123A", 2, Decimal(price)), Line("71053", 1, Decimal("3")))
-    )
+    lines = (Line("85123A", 2, Decimal(price)), Line("71053", 1, Decimal("3")))
+    return Order(order_id, "17850", False, "France", AT, lines)
 
 
-FULFILLED, RETURNED, CALLED_OFF, REFUSED = (
-    order("fulfilled"),
-    order("returned"),
-    order("called-off"),
-    order("refused", "9999"),
-)
+FULFILLED, RETURNED, CALLED_OFF = order("fulfilled"), order("returned"), order("called-off")
+REFUSED = order("refused", price="9999")
 PART = Return("C1", "returned", RETURNED.lines[:1], 510, whole=False)
 WHOLE = Return("C2", "called-off", CALLED_OFF.lines, CALLED_OFF.total, whole=True)
 BOOK = OrderBook(
@@ -161,7 +156,7 @@ CHARGE = "INSERT INTO charges (order_id, card, amount) VALUES ('{}', 'card', {})
          "invoiced once, in full", "fulfilled"),
         ("erp", "DELETE FROM credit_notes WHERE order_id = 'returned'", "credited what was cancelled", "returned"),
         ("shipping", "UPDATE shipments SET status = 'booked' WHERE order_id = 'returned'", "delivered", "returned"),
-        ("shipping", "UPDATE shipments SET status = 'booked' WHERE order_id = 'called-off'", "its parcel", "called-off"),
+        ("shipping", "UPDATE shipments SET status = 'booked' WHERE order_id = 'called-off'", "its parc", "called-off"),
         ("crm", "UPDATE deals SET status = 'open' WHERE order_id = 'fulfilled'", "has ended in the CRM", "fulfilled"),
         ("crm", "DELETE FROM deals WHERE order_id = 'returned'", "has ended in the CRM", "returned"),
         ("crm", "UPDATE deals SET status = 'lost' WHERE order_id = 'fulfilled'", "lost for a reason", "fulfilled"),

@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def test_a_ledger_acts_once_for_a_key_whatever_comes_in_which_order(asked: list[
         return acted[key]
 
     for key, request in asked:
-        answer = ledger.once(key, request, lambda key=key: act(key))
+        answer = ledger.once(key, request, partial(act, key))
         expected = 201 if first.setdefault(key, request) == request else 422
         assert answer.status == expected
 
@@ -203,17 +204,18 @@ def test_what_arrives_after_an_order_was_undone_changes_nothing(world: World, se
     late = order(f"late-{service}")
 
     async def work(services: Services) -> None:
-        undo = {
-            "crm": lambda: services.crm.close_deal(late.id, won=False, key="late-crm/undo"),
-            "erp": lambda: services.erp.cancel_order(late.id, key="late-erp/undo"),
-            "payments": lambda: services.payments.void_order(late.id, key="late-payments/undo"),
-            "shipping": lambda: services.shipping.recall_order(late.id, key="late-shipping/undo"),
+        crm, erp, payments, shipping = services.crm, services.erp, services.payments, services.shipping
+        undo: dict[str, Callable[[], Awaitable[object]]] = {
+            "crm": lambda: crm.close_deal(late.id, won=False, key="late-crm/undo"),
+            "erp": lambda: erp.cancel_order(late.id, key="late-erp/undo"),
+            "payments": lambda: payments.void_order(late.id, key="late-payments/undo"),
+            "shipping": lambda: shipping.recall_order(late.id, key="late-shipping/undo"),
         }
-        do = {
-            "crm": lambda: services.crm.close_deal(late.id, won=True, key="late-crm/do"),
-            "erp": lambda: services.erp.hold_stock(late, key="late-erp/do"),
-            "payments": lambda: services.payments.charge_card(late, key="late-payments/do"),
-            "shipping": lambda: services.shipping.ship_order(late, key="late-shipping/do"),
+        do: dict[str, Callable[[], Awaitable[object]]] = {
+            "crm": lambda: crm.close_deal(late.id, won=True, key="late-crm/do"),
+            "erp": lambda: erp.hold_stock(late, key="late-erp/do"),
+            "payments": lambda: payments.charge_card(late, key="late-payments/do"),
+            "shipping": lambda: shipping.ship_order(late, key="late-shipping/do"),
         }
         await undo[service]()
         with pytest.raises(Refused):
