@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -112,7 +112,7 @@ class App:
         await self._node.stopped()
 
     @property
-    def shadow_failures(self) -> list[str]:
+    def shadow_failures(self) -> Sequence[str]:
         """What shadow replay found: runs whose replay said something else than the live run."""
         return [] if self._node is None else self._node.shadow_failures
 
@@ -176,7 +176,7 @@ class App:
         """Publish an event to the instances that wait for it, now or soon; returns its id, durable by then."""
         return await self._open().publish(self.namespace, event, to)
 
-    async def tasks(self, role: str | None = None, state: str | None = "open", limit: int = 1000) -> list[Task]:
+    async def tasks(self, role: str | None = None, state: str | None = "open", limit: int = 1000) -> Sequence[Task]:
         """Questions to people, oldest first."""
         rows = await self._open().store.tasks(self.namespace, role, state, 0, limit)
         return [task_of(row) for row in rows]
@@ -247,6 +247,6 @@ class App:
         """How many instances stand in each status."""
         return await self._open().store.counts(self.namespace)
 
-    async def nodes(self) -> list[NodeInfo]:
+    async def nodes(self) -> Sequence[NodeInfo]:
         """Nodes of the store, newest first."""
-        return cast("list[NodeInfo]", await self._open().store.nodes())
+        return await self._open().store.nodes()

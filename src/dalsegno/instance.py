@@ -130,7 +130,7 @@ class Run(Generic[T]):
 
     def _read(self, ended: e.Ended) -> T:
         if ended.outcome == "completed":
-            data = ended.result if ended.result is not None else codec.NULL
+            data = ended.result or codec.NULL
             return cast("T", codec.decode(data, self._result_type, f"result of {self.id!r}"))
         if ended.outcome == "cancelled":
             raise ProcessCancelled(f"instance {self.id!r} was cancelled")

@@ -79,9 +79,9 @@ def _findings_in(code: types.CodeType, scope: dict[str, Any]) -> Iterator[tuple[
     line = code.co_firstlineno
     value: Any = None
     for instruction in dis.get_instructions(code):
-        line = instruction.starts_line if isinstance(instruction.starts_line, int) else line
-        if not isinstance(instruction.starts_line, bool) and hasattr(instruction, "line_number"):
-            line = instruction.line_number or line
+        # Python 3.13 made `starts_line` a flag and put the number into `line_number`.
+        number = getattr(instruction, "line_number", None) or instruction.starts_line
+        line = number if isinstance(number, int) and not isinstance(number, bool) else line
         name = instruction.argval
         if instruction.opname == "LOAD_GLOBAL":
             value = scope.get(name)

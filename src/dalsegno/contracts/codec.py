@@ -13,6 +13,8 @@ import msgspec
 from dalsegno.errors import DefinitionError, InvalidValue, Unserialisable
 
 NULL = b"null"
+#: a field without a value; false where a value is expected
+EMPTY = msgspec.Raw()
 
 
 def _to_builtins(value: Any) -> Any:

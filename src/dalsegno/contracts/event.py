@@ -26,7 +26,7 @@ class EventMeta(msgspec.StructMeta):
         **options: Any,
     ) -> Any:
         options.setdefault("frozen", True)
-        cls = super().__new__(mcls, name, bases, namespace, **options)
+        cls: Any = super().__new__(mcls, name, bases, namespace, **options)
         if key is not None and key not in cls.__struct_fields__:
             raise DefinitionError(f"event {name} has key={key!r}, but no such field: declare it")
         cls.event_type = name

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dalsegno.contracts import codec
+from dalsegno.contracts.codec import EMPTY
 from dalsegno.engine.reopening import copy_for_fork, discarded_by_retry
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import records
 from dalsegno.engine.turns import MISMATCH
 from dalsegno.errors import DalsegnoError, JournalMismatch, NotFound, Refused
 from dalsegno.kernel import entries as e
+from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.fault import Fault, capture, restore
 from dalsegno.kernel.points import reach
@@ -30,10 +32,10 @@ class Request(msgspec.Struct, omit_defaults=True):
     by: str | None = None
     reason: str | None = None
     event_type: str | None = None
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = EMPTY
     update: str | None = None
     task: str | None = None
-    answer: msgspec.Raw | None = None
+    answer: msgspec.Raw = EMPTY
     step: str | None = None
     new_id: str | None = None
 
@@ -41,14 +43,14 @@ class Request(msgspec.Struct, omit_defaults=True):
 class Reply(msgspec.Struct, omit_defaults=True):
     """How an operation went."""
 
-    value: msgspec.Raw | None = None
+    value: msgspec.Raw = EMPTY
     error: Fault | None = None
 
     def read(self) -> Any:
         """The value, or the error raised."""
         if self.error is not None:
             raise restore(self.error)
-        return codec.decode(self.value) if self.value is not None else None
+        return codec.decode(self.value) if self.value else None
 
 
 Done = Callable[[Reply], None]
@@ -284,6 +286,18 @@ class Operations:
         node.committer.batch.copies.append((start, rows))
         node.committer.touch()
 
+    async def restart(self, row: InstanceRow, spec: ProcessSpec, data: bytes, by: str | None) -> None:
+        """Begin a new run of an ended instance; its journal goes on."""
+        loaded = (await self._node.store.load([row.key]))[0]
+        seq = loaded.journal[-1][0] + 1
+        at = self._node.store.now()
+        started = e.Started(spec.name, spec.version, msgspec.Raw(data), run=row.run + 1, by=by)
+        batch = self._node.committer.batch
+        batch.add(row.key, seq, at, e.kind(started), e.encode(started))
+        batch.changes[row.key] = Change(key=row.key, status="running", at=at, run=row.run + 1, base_seq=seq)
+        await self._node.committer.durable()
+        self._node.loop.call_soon(self._node.waking.wake, row.key)
+
     def _start(self, row: InstanceRow, request: Request, done: Done) -> None:
         if row.status in ("running", "waiting"):
             self._node.waking.wake(row.key)
@@ -295,7 +309,7 @@ class Operations:
         self._refuse_ended(row, "update")
         assert request.update is not None
         assert request.event_type is not None
-        assert request.event is not None
+        assert request.event
         entry = e.UpdateReceived(request.update, request.event_type, request.event, request.by)
         self._updates[request.update] = done
         self._node.waking.wake(row.key, lambda resident: self._node.turns.advance(resident, entry))
@@ -319,7 +333,7 @@ class Operations:
 
     def _answer(self, row: InstanceRow, request: Request, done: Done) -> None:
         assert request.task is not None
-        assert request.answer is not None
+        assert request.answer
         operation = "ask:" + request.task.removeprefix(row.id + "/")
         answer = bytes(request.answer)
 

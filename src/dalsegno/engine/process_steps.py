@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from dalsegno.contracts import codec
+from dalsegno.contracts.codec import EMPTY
 from dalsegno.engine.jobs import Job, Report, within
 from dalsegno.errors import StepFailed
 from dalsegno.kernel.fault import Fault, restore
@@ -25,6 +26,7 @@ class Request(msgspec.Struct):
 
     module: str
     path: str
+    main_file: str | None
     step: str
     arguments: msgspec.Raw
     key: str
@@ -36,9 +38,9 @@ class Request(msgspec.Struct):
 class Reply(msgspec.Struct, omit_defaults=True):
     """What a worker says: a heartbeat, a result or an error."""
 
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = EMPTY
     error: Fault | None = None
-    heartbeat: msgspec.Raw | None = None
+    heartbeat: msgspec.Raw = EMPTY
 
 
 class _Worker:
@@ -55,7 +57,7 @@ class _Worker:
         await self.process.stdin.drain()
         while line := await self.process.stdout.readline():
             reply = msgspec.json.decode(line, type=Reply)
-            if reply.heartbeat is not None:
+            if reply.heartbeat:
                 job.context.heartbeat(codec.decode(reply.heartbeat))
             elif reply.error is not None:
                 raise restore(reply.error)
@@ -151,6 +153,7 @@ def _request(job: Job) -> Request:
     return Request(
         module=function.__module__,
         path=function.__qualname__,
+        main_file=getattr(sys.modules["__main__"], "__file__", None),
         step=job.call.spec.name,
         arguments=msgspec.Raw(job.call.encoded),
         key=job.context.key,

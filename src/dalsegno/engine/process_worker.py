@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import runpy
 import sys
+import types
 from typing import Any, BinaryIO
 
 import msgspec
@@ -47,8 +50,14 @@ def _serve(request: Request, output: BinaryIO) -> Reply:
         return Reply(error=capture(error))
 
 
+@functools.cache
+def _main(path: str | None) -> Any:
+    """The node's script as a module, without running what it does when it is started."""
+    return types.SimpleNamespace(**runpy.run_path(path, run_name="__dalsegno_worker__")) if path else None
+
+
 def _function(request: Request) -> Any:
-    found: Any = importlib.import_module(request.module)
+    found: Any = _main(request.main_file) if request.module == "__main__" else importlib.import_module(request.module)
     for part in request.path.split("."):
         found = getattr(found, part, None)
     if found is None:

@@ -32,6 +32,7 @@ class Resident:
         "queue",
         "status",
         "timer_at",
+        "waits_for",
         "wake_at",
     )
 
@@ -44,6 +45,7 @@ class Resident:
         self.base_seq = 0
         self.status = "running"
         self.wake_at: int | None = None
+        self.waits_for: str | None = None
         self.timer_at = 0
         self.parent: str | None = None
         self.parent_operation: str | None = None

@@ -153,6 +153,7 @@ class Waking:
         resident.next_seq = item.journal[-1][0] + 1 if item.journal else row.base_seq
         resident.status = row.status
         resident.wake_at = row.wake_at
+        resident.waits_for = row.waiting_for
         resident.parent, resident.parent_operation = row.parent, row.parent_operation
         node.residents.add(resident)
         if not node.operations.replay(resident, item):

@@ -138,15 +138,17 @@ class Turns:
         if resident.jobs:
             if resident.status != "running":
                 self.change(resident, "running", at)
-        elif resident.status != "waiting" or wake != resident.wake_at:
-            self.change(resident, "waiting", at, wake_at=wake, waiting_for=resident.waiting_for())
-        if not resident.jobs:
-            self._node.residents.rest(resident)
+            return
+        reason = resident.waiting_for()
+        if (resident.status, resident.wake_at, resident.waits_for) != ("waiting", wake, reason):
+            self.change(resident, "waiting", at, wake_at=wake, waiting_for=reason)
+        self._node.residents.rest(resident)
 
     def change(self, resident: Resident, status: str, at: int, **fields: Any) -> None:
         """Write an instance's row."""
         resident.status = status
         resident.wake_at = fields.get("wake_at")
+        resident.waits_for = fields.get("waiting_for")
         batch = self._committer.batch
         batch.changes[resident.key] = Change(
             key=resident.key,

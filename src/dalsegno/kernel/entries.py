@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from dalsegno.contracts.codec import EMPTY
 from dalsegno.kernel.fault import Fault
 
 Outcome = Literal["completed", "failed", "cancelled", "terminated"]
@@ -101,7 +102,7 @@ class ChildEnded(_Entry, frozen=True, tag="child_ended"):
 
     operation: str
     outcome: Outcome
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = EMPTY
     error: Fault | None = None
 
 
@@ -192,7 +193,7 @@ class UpdateReplied(_Entry, frozen=True, tag="update_replied"):
     """The process's reply to an update, or its refusal."""
 
     update: str
-    reply: msgspec.Raw | None = None
+    reply: msgspec.Raw = EMPTY
     error: Fault | None = None
 
 
@@ -200,7 +201,7 @@ class Ended(_Entry, frozen=True, tag="ended"):
     """The run is over."""
 
     outcome: Outcome
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = EMPTY
     error: Fault | None = None
     by: str | None = None
     reason: str | None = None
@@ -220,7 +221,7 @@ class StepStarted(_Entry, frozen=True, tag="step_started"):
 
     step: str
     attempt: int
-    arguments: msgspec.Raw | None = None
+    arguments: msgspec.Raw = EMPTY
     started_at: int | None = None
 
 
@@ -302,8 +303,7 @@ def kind(entry: Entry) -> str:
 
 
 KINDS: dict[type, str] = {
-    member: str(member.__struct_config__.tag)  # type: ignore[attr-defined]
-    for member in (*Delivery.__args__, *Emission.__args__, *Remark.__args__)
+    member: str(member.__struct_config__.tag) for member in (*Delivery.__args__, *Emission.__args__, *Remark.__args__)
 }
 
 

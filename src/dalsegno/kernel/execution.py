@@ -101,7 +101,7 @@ class Execution:
         self.namespace = namespace
         self.instance = instance
         self.limits = limits
-        self.loop = DeterministicLoop(self, limits.callbacks_per_turn)
+        self.loop = DeterministicLoop(self, limits.callbacks_per_turn)  # type: ignore[abstract]
         self.out: list[Any] = []
         self.pending: dict[str, StepCall] = {}
         self.waits: dict[str, WaitCall] = {}
@@ -152,7 +152,7 @@ class Execution:
             if name is None:
                 deliveries.append(record)
             else:
-                self._recorded[name] = record.entry  # type: ignore[assignment]
+                self._recorded[name] = record.entry
         self.replaying = begun
         for record in deliveries:
             self.deliver(record.entry, record.at)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from dalsegno.contracts import codec
+from dalsegno.contracts.codec import EMPTY
 from dalsegno.errors import StepFailed, Unserialisable
 
 _TRACEBACK_LINES = 60
@@ -19,8 +20,8 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
     type: str
     message: str = ""
-    args: msgspec.Raw | None = None
-    attributes: msgspec.Raw | None = None
+    args: msgspec.Raw = EMPTY
+    attributes: msgspec.Raw = EMPTY
     cause: Fault | None = None
     members: list[Fault] | None = None
     traceback: str = ""
@@ -37,8 +38,8 @@ def capture(error: BaseException) -> Fault:
     return Fault(
         type=f"{kind.__module__}:{kind.__qualname__}",
         message=str(error),
-        args=_json(list(error.args)) if not isinstance(error, BaseExceptionGroup) else None,
-        attributes=_json(error.__dict__) if error.__dict__ else None,
+        args=_json(list(error.args)) if not isinstance(error, BaseExceptionGroup) else EMPTY,
+        attributes=_json(error.__dict__) if error.__dict__ else EMPTY,
         cause=capture(cause) if cause is not None else None,
         members=[capture(e) for e in error.exceptions] if isinstance(error, BaseExceptionGroup) else None,
         traceback=_traceback_text(error),
@@ -86,7 +87,7 @@ def _typed(fault: Fault) -> Exception | None:
     kind = exception_type(fault.type)
     if kind is None:
         return None
-    arguments = codec.decode(fault.args) if fault.args is not None else [fault.message]
+    arguments = codec.decode(fault.args) if fault.args else [fault.message]
     try:
         # An exception's own __init__ may take other arguments than it leaves in `args`.
         error = kind.__new__(kind, *arguments)
@@ -98,7 +99,7 @@ def _typed(fault: Fault) -> Exception | None:
 
 
 def _plain_attributes(fault: Fault) -> dict[str, Any]:
-    return codec.decode(fault.attributes) if fault.attributes is not None else {}
+    return codec.decode(fault.attributes) if fault.attributes else {}
 
 
 def exception_type(name: str) -> type[Exception] | None:

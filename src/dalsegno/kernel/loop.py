@@ -88,12 +88,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now_seconds
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
         handle = Handle(callback, args, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[..., Any],
@@ -102,7 +104,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         return self.call_at(self.now_seconds + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., Any],

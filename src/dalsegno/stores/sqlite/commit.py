@@ -133,7 +133,7 @@ def _insert_copies(connection: Connection, batch: Batch) -> list[int | None]:
     keys: list[int | None] = []
     for start, journal in batch.copies:
         key = connection.execute(query("last_key")).fetchone()[0] + 1
-        values = (
+        values: tuple[Any, ...] = (
             key,
             start.namespace,
             start.id,
@@ -165,7 +165,7 @@ def _change(connection: Connection, changes: dict[int, Change]) -> None:
 
 def _open_wait(connection: Connection, wait: WaitRow) -> list[Match]:
     """Insert a wait and look whether its event is already there."""
-    values = (
+    row = (
         wait.instance,
         wait.operation,
         wait.namespace,
@@ -174,10 +174,17 @@ def _open_wait(connection: Connection, wait: WaitRow) -> list[Match]:
         wait.key,
         wait.match,
     )
-    connection.execute(query("insert_wait"), values)
+    connection.execute(query("insert_wait"), row)
     if wait.key is not None:
         name = "events_for_wait"
-        values = (wait.namespace, wait.event_type, wait.key, wait.after, wait.instance_id, wait.instance)
+        values: tuple[Any, ...] = (
+            wait.namespace,
+            wait.event_type,
+            wait.key,
+            wait.after,
+            wait.instance_id,
+            wait.instance,
+        )
     else:
         name = "events_for_unkeyed_wait"
         values = (wait.namespace, wait.event_type, wait.after, wait.instance_id, wait.instance)

@@ -38,13 +38,14 @@ class OwnerLock:
 
 def acquire(
     connection: sqlite3.Connection, path: str, name: str, doorbell: int, lease_seconds: float, lock: OwnerLock
-) -> int:
-    """Become the owner; returns the new epoch. Raises `StoreOwned` while another engine lives and holds its lease."""
+) -> tuple[int, bool]:
+    """Become the owner; returns the new epoch, and whether the last owner died. Raises `StoreOwned` while another engine lives and holds its lease."""
     nobody_lives = lock.take()
     connection.execute("BEGIN IMMEDIATE")
     try:
         moment = now()
-        for owner in living_nodes(connection):
+        before = living_nodes(connection)
+        for owner in before:
             if not nobody_lives and owner.lease_until > moment:
                 raise StoreOwned(_refusal(path, owner))
         connection.execute(query("end_nodes"), (moment,))
@@ -62,7 +63,7 @@ def acquire(
         connection.execute("ROLLBACK")
         raise
     reach("lease.acquired")
-    return epoch
+    return epoch, bool(before)
 
 
 def _refusal(path: str, owner: NodeInfo) -> str:

@@ -98,6 +98,7 @@ class SqliteStore:
         self.path = os.path.abspath(path)
         self._durability = durability
         self._epoch: int | None = None
+        self._took_over = False
         self._lock: ownership.OwnerLock | None = None
         self._writer: _Worker
         self._reader: _Worker
@@ -129,7 +130,7 @@ class SqliteStore:
             if owner:
                 migrate(writing, self.path)
                 self._lock = ownership.OwnerLock(self.path)
-                self._epoch = ownership.acquire(
+                self._epoch, self._took_over = ownership.acquire(
                     writing, self.path, name, self._doorbell.port, lease_seconds, self._lock
                 )
             elif check(writing, self.path):
@@ -190,6 +191,8 @@ class SqliteStore:
     async def mark_recovered(self, crashes_before_parking: int) -> list[int]:
 
         def mark(connection: Connection) -> list[int]:
+            if not self._took_over:
+                return []
             connection.execute(query("count_crash"))
             return read.numbers(connection, "poisoned", crashes_before_parking)
 

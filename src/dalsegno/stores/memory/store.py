@@ -1,0 +1,249 @@
+"""The memory store: answers at once, crashes on request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from dalsegno.errors import Fenced, StoreError, StoreOwned, UsageError
+from dalsegno.kernel.points import reach
+from dalsegno.kernel.ports import (
+    Batch,
+    Committed,
+    Filter,
+    InstanceRow,
+    Loaded,
+    Match,
+    Message,
+    NodeInfo,
+    TaskRow,
+)
+from dalsegno.stores.memory.disk import Disk
+
+Rows = list[tuple[int, int, bytes]]
+
+
+class MemoryStore:
+    """A store in memory.
+
+    Parameters: `disk`, what an earlier store left behind; `clock`, the time in microseconds since the epoch.
+    """
+
+    def __init__(self, disk: Disk | None = None, clock: Callable[[], int] | None = None) -> None:
+        self.disk = disk or Disk()
+        self.broken: StoreError | None = None
+        self._clock = clock or (lambda: time.time_ns() // 1000)
+        self._epoch: int | None = None
+        self._took_over = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def __str__(self) -> str:
+        return "memory://"
+
+    async def open(self, *, owner: bool, name: str, lease_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung = asyncio.Event()
+        if not owner:
+            return
+        moment = self.now()
+        for node in self.disk.nodes:
+            if node.ended_at is None and node.lease_until > moment:
+                raise StoreOwned(f"the memory store is owned by node {node.name!r}, whose lease has not ended")
+        self._took_over = any(node.ended_at is None for node in self.disk.nodes)
+        self._end_nodes(moment)
+        self._epoch = len(self.disk.nodes) + 1
+        self.disk.nodes.append(
+            NodeInfo(
+                epoch=self._epoch,
+                name=name,
+                host="memory",
+                pid=0,
+                doorbell=0,
+                started_at=moment,
+                lease_until=moment + int(lease_seconds * 1e6),
+            )
+        )
+        reach("lease.acquired")
+
+    def _end_nodes(self, moment: int) -> None:
+        self.disk.nodes = [
+            node if node.ended_at is not None else msgspec.structs.replace(node, ended_at=moment)
+            for node in self.disk.nodes
+        ]
+
+    async def close(self) -> None:
+        if self._epoch is not None and self.broken is None:
+            self._end_nodes(self.now())
+
+    def now(self) -> int:
+        return self._clock()
+
+    def expire(self) -> None:
+        """End the lease now, as if its time had passed: what a test of a takeover needs."""
+        self.disk.nodes = [msgspec.structs.replace(node, lease_until=0) for node in self.disk.nodes]
+
+    async def renew(self, lease_seconds: float) -> None:
+        epoch = self._owned()
+        self.disk.check_fence(epoch)
+        until = self.now() + int(lease_seconds * 1e6)
+        self.disk.nodes = [
+            msgspec.structs.replace(node, lease_until=until) if node.epoch == epoch else node
+            for node in self.disk.nodes
+        ]
+        reach("lease.renewed")
+
+    def _owned(self) -> int:
+        if self._epoch is None:
+            raise UsageError("the memory store is open beside its owner: only the owner may do this")
+        return self._epoch
+
+    def commit(self, batch: Batch, done: Callable[[Committed | BaseException], None]) -> None:
+        epoch = self._owned()
+        self._loop.call_soon(self._commit, batch, epoch, done)
+
+    def _commit(self, batch: Batch, epoch: int, done: Callable[[Committed | BaseException], None]) -> None:
+        if self.broken is not None:
+            done(self.broken)
+            return
+        try:
+            reach("commit.before")
+            self.disk.check_fence(epoch)
+            reach("commit.fenced")
+            found = self.disk.apply(batch, owned=True)
+        except Fenced as error:
+            done(error)
+            return
+        reach("commit.rows")
+        reach("commit.executed")
+        reach("commit.after")
+        done(found)
+        self.ring()
+
+    async def write(self, batch: Batch) -> Committed:
+        found = self.disk.apply(batch, owned=False)
+        self.ring()
+        return found
+
+    async def load(self, keys: Sequence[int]) -> list[Loaded]:
+        found = []
+        for key in keys:
+            row = self.disk.instances.get(key)
+            if row is not None:
+                journal = [(seq, at, entry) for seq, at, _, entry in self.disk.journals[key][row.base_seq :]]
+                found.append(Loaded(row, journal))
+        return found
+
+    async def running(self, after_key: int, limit: int) -> list[int]:
+        rows = self.disk.instances.values()
+        return [row.key for row in rows if row.status == "running" and row.key > after_key][:limit]
+
+    async def mark_recovered(self, crashes_before_parking: int) -> list[int]:
+        if not self._took_over:
+            return []
+        poisoned = []
+        for row in list(self.disk.instances.values()):
+            if row.status == "running" and row.begun:
+                last = len(self.disk.journals[row.key])
+                crashes = row.crashes + 1 if self.disk.crashed_seqs.get(row.key) == last else 1
+                self.disk.crashed_seqs[row.key] = last
+                self.disk.instances[row.key] = msgspec.structs.replace(row, crashes=crashes)
+                if crashes >= crashes_before_parking:
+                    poisoned.append(row.key)
+        return poisoned
+
+    async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+        rows = [(row.wake_at, row.key) for row in self.disk.instances.values() if row.wake_at is not None]
+        return sorted(pair for pair in rows if pair[0] <= until and pair > after)[:limit]
+
+    async def mismatched(self) -> list[int]:
+        code = "the code that its journal was written with"
+        return [r.key for r in self.disk.instances.values() if r.status == "parked" and r.waiting_for == code]
+
+    async def matches(self) -> list[Match]:
+        return self.disk.matches()
+
+    async def messages(self, after: int) -> list[Message]:
+        return [m for m in self.disk.messages.values() if m.position > after and m.done_at is None][:1000]
+
+    async def message(self, position: int) -> Message | None:
+        return self.disk.messages.get(position)
+
+    async def heartbeat(self, key: int, step: str) -> bytes | None:
+        beat = self.disk.heartbeats.get((key, step))
+        return None if beat is None else beat.details
+
+    async def find(self, namespace: str, id: str) -> InstanceRow | None:
+        key = self.disk.ids.get((namespace, id))
+        return None if key is None else self.disk.instances[key]
+
+    async def listing(self, filter: Filter, after_key: int | None, limit: int) -> list[InstanceRow]:
+        rows = sorted(self.disk.instances.values(), key=lambda row: -row.key)
+        return [r for r in rows if (after_key is None or r.key < after_key) and _fits(r, filter)][:limit]
+
+    async def counts(self, namespace: str | None) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for row in self.disk.instances.values():
+            if namespace in (None, row.namespace):
+                counts[row.status] = counts.get(row.status, 0) + 1
+        return counts
+
+    async def history(self, key: int, after_seq: int, limit: int) -> Rows:
+        journal = self.disk.journals[key]
+        return [(seq, at, entry) for seq, at, _, entry in journal if seq > after_seq][:limit]
+
+    async def tasks(
+        self, namespace: str | None, role: str | None, state: str | None, after_at: int, limit: int
+    ) -> list[TaskRow]:
+        found = [
+            task
+            for task in self.disk.tasks.values()
+            if namespace in (None, task.namespace)
+            and role in (None, task.role)
+            and state in (None, task.state)
+            and task.at >= after_at
+        ]
+        return sorted(found, key=lambda task: (task.at, task.id))[:limit]
+
+    async def task(self, namespace: str, id: str) -> TaskRow | None:
+        return self.disk.tasks.get((namespace, id))
+
+    async def nodes(self) -> list[NodeInfo]:
+        return self.disk.nodes[::-1]
+
+    async def forget_events(self, before: int, limit: int) -> int:
+        # Positions are indexes here: nothing is dropped, and a simulation ends before that matters.
+        return 0
+
+    def on_ring(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def ring(self) -> None:
+        self._rung.set()
+        for callback in self._callbacks:
+            callback()
+
+    async def changed(self, timeout_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._rung.wait()
+        except TimeoutError:
+            pass
+        self._rung.clear()
+
+
+def _fits(row: InstanceRow, filter: Filter) -> bool:
+    annotations = json.loads(row.annotations or "{}")
+    return (
+        filter.namespace in (None, row.namespace)
+        and (not filter.statuses or row.status in filter.statuses)
+        and filter.process in (None, row.process)
+        and (filter.id_prefix is None or row.id.startswith(filter.id_prefix))
+        and (filter.started_before is None or row.created_at < filter.started_before)
+        and (filter.started_after is None or row.created_at >= filter.started_after)
+        and filter.parent in (None, row.parent)
+        and all(name in annotations and annotations[name] == value for name, value in filter.where)
+    )
