@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
 _SWEEP_SECONDS = 0.25
+_DRAINED_AT_ONCE = 128
 
 
 class Outcomes:
@@ -32,6 +33,7 @@ class Outcomes:
         self._watched: deque[Job] = deque()
         self._slow: set[Job] = set()
         self._sweeping = False
+        self._draining = False
         self._payload_bytes = node.limits.payload_bytes
         self.shadow_failures: list[str] = []
 
@@ -39,18 +41,20 @@ class Outcomes:
 
     def add(self, job: Job, value: Any, error: BaseException | None) -> None:
         """An attempt ended."""
-        if not self._done:
-            self._node.loop.call_soon(self._drain)
         self._done.append((job, value, error))
+        if not self._draining:
+            self._draining = True
+            self._node.loop.call_soon(self._drain)
 
     def _drain(self) -> None:
         done = self._done
-        while done:
-            job, value, error = done[0]
-            try:
-                self._settle(job, value, error)
-            finally:
-                done.popleft()
+        for _ in range(min(len(done), _DRAINED_AT_ONCE)):
+            self._settle(*done.popleft())
+        if done:
+            # The rest follows in the loop's next turn: what is ready so far is being written meanwhile.
+            self._node.loop.call_soon(self._drain)
+        else:
+            self._draining = False
 
     def run_inline(self, job: Job) -> None:
         """Run an `executor="inline"` step right here."""

@@ -101,7 +101,8 @@ class Execution:
         self.namespace = namespace
         self.instance = instance
         self.limits = limits
-        self.loop = DeterministicLoop(self, limits.callbacks_per_turn)  # type: ignore[abstract]
+        number = zlib.crc32(instance.encode())
+        self.loop = DeterministicLoop(self, limits.callbacks_per_turn, number)  # type: ignore[abstract]
         self.out: list[Any] = []
         self.pending: dict[str, StepCall] = {}
         self.waits: dict[str, WaitCall] = {}

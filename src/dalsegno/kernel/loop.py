@@ -71,14 +71,15 @@ class ProcessFuture(asyncio.Future[Any]):
 class DeterministicLoop(asyncio.AbstractEventLoop):
     """The loop that process code runs on. `time()` is the time of the last delivered entry."""
 
-    def __init__(self, owner: Any, callbacks_per_turn: int) -> None:
+    def __init__(self, owner: Any, callbacks_per_turn: int, first_number: int = 0) -> None:
         self.owner = owner
         self.now_seconds = 0.0
         self._ready: deque[Handle] = deque()
         self._timers: list[tuple[float, int, Handle]] = []
         self._by_timer: dict[int, Handle] = {}
         self._timer_count = 0
-        self._number = 0
+        # asyncio keeps all tasks of all loops in one set: numbers that differ by instance keep it fast.
+        self._number = first_number
         self._tasks: list[ProcessTask] = []
         self._live_mark = 64
         self._callbacks_per_turn = callbacks_per_turn
