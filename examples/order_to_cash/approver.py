@@ -7,12 +7,10 @@ import asyncio
 import time
 from random import Random
 
-from dalsegno.app import Task
 from examples.order_to_cash.lifeline import end_with_parent
 from examples.order_to_cash.process import Verdict
 
-from dalsegno import App
-from dalsegno.errors import NotFound, Refused, StoreError
+from dalsegno import App, NotFound, Refused, StoreError, Task
 
 ROLE = "finance"
 LOOKS_EVERY = 0.3
@@ -29,14 +27,19 @@ class Approver:
 
     async def look(self) -> None:
         """Answer the tasks that were thought about for long enough."""
-        for task in await self._client.tasks(role=ROLE):
-            chance = Random(f"{self._seed}/{task.instance}")
-            ready_at = self._ready_at.setdefault(task.id, time.monotonic() + chance.uniform(*THINKS_FOR))
-            if time.monotonic() >= ready_at:
-                await self._answer(task, chance.random() >= REFUSED_SHARE)
+        tasks = await self._client.tasks(role=ROLE)
+        await asyncio.gather(*(self._answer(task) for task in tasks if self._has_thought(task)))
 
-    async def _answer(self, task: Task, approved: bool) -> None:
-        verdict = Verdict(approved, "" if approved else "the credit line is used up")
+    def _has_thought(self, task: Task) -> bool:
+        pause = self._chance(task).uniform(*THINKS_FOR)
+        return time.monotonic() >= self._ready_at.setdefault(task.id, time.monotonic() + pause)
+
+    def _chance(self, task: Task) -> Random:
+        return Random(f"{self._seed}/{task.instance}")
+
+    async def _answer(self, task: Task) -> None:
+        refused = self._chance(task).random() < REFUSED_SHARE
+        verdict = Verdict(not refused, "the credit line is used up" if refused else "")
         try:
             await self._client.answer(task.id, verdict, by="maria")
         except (NotFound, Refused):

@@ -13,7 +13,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -28,13 +28,12 @@ from examples.order_to_cash.table import Display
 from examples.order_to_cash.world.profile import faults_of_the_demo
 from rich.console import Console
 
-from dalsegno import App
-from dalsegno.errors import StoreError
+from dalsegno import App, StoreError
 
 SHIPPED = Path(__file__).with_name("orders.csv")
 OUTAGE_AT, KILL_AT = 0.15, 0.5
 """The share of closed orders at which the shipping provider fails, and at which the engine is killed."""
-LOOKS_EVERY = 0.5
+LOOKS_EVERY = 0.4
 READY_WITHIN = 30.0
 STALLED_AFTER = 120.0
 
@@ -49,22 +48,35 @@ class Course:
     """What happens in the demo, one thing after the other, while somebody watches."""
 
     def __init__(self, options: argparse.Namespace, orders: int, world: World, company: Company, client: App) -> None:
-        self._options, self._world, self._company, self._client = options, world, company, client
+        self._world, self._company, self._client = world, company, client
+        self._outage_seconds: float = options.outage_seconds
         self._progress = Progress(orders)
         self._began = self._moved = time.monotonic()
         self._last: Snapshot | None = None
-        self._acts = [(OUTAGE_AT, self._fail_shipping), (KILL_AT, self._kill_engine)]
+        self._acts: list[tuple[float, Callable[[Snapshot], str]]] = []
+        if self._outage_seconds:
+            self._acts.append((OUTAGE_AT, self._fail_shipping))
+        if not options.no_kill:
+            self._acts.append((KILL_AT, self._kill_engine))
+        self._killed: tuple[float, int] | None = None
 
     async def run(self, display: Display) -> None:
         """Watch until the engine has seen every document through."""
         while self._company.engine.exit_code is None:
             snapshot = await self._look()
             display.show(snapshot)
-            while self._acts and snapshot.share >= self._acts[0][0]:
-                display.tell(self._acts.pop(0)[1](snapshot))
+            for text in self._act(snapshot):
+                display.tell(text)
             await asyncio.sleep(LOOKS_EVERY)
         self._company.check()
-        display.show(await self._look())
+        display.finish(await self._look())
+
+    def _act(self, snapshot: Snapshot) -> Iterator[str]:
+        if self._killed and snapshot.closed > self._killed[1]:
+            yield f"orders are closed again {time.monotonic() - self._killed[0]:.1f} s after the engine was killed"
+            self._killed = None
+        while self._acts and snapshot.share >= self._acts[0][0]:
+            yield self._acts.pop(0)[1](snapshot)
 
     async def _look(self) -> Snapshot:
         self._world.check()
@@ -77,23 +89,21 @@ class Course:
         snapshot = self._progress.at(time.monotonic() - self._began, counts, stats)
         if self._last is None or (snapshot.counts, snapshot.closed) != (self._last.counts, self._last.closed):
             self._moved = time.monotonic()
-        elif time.monotonic() - self._moved > STALLED_AFTER:
-            raise Stalled(f"nothing has moved for {STALLED_AFTER:.0f} s: {snapshot.counts}")
+        elif time.monotonic() - self._moved > STALLED_AFTER + self._outage_seconds:
+            raise Stalled(f"nothing moves any more: {snapshot.counts}")
         self._last = snapshot
         return snapshot
 
     def _fail_shipping(self, _: Snapshot) -> str:
-        if not self._options.outage_seconds:
-            return "no outage was asked for"
-        self._world.outage("shipping", self._options.outage_seconds)
-        return f"the shipping provider is out for {self._options.outage_seconds:g} s"
+        self._world.outage("shipping", self._outage_seconds)
+        return f"the shipping provider is out for {self._outage_seconds:g} s"
 
     def _kill_engine(self, snapshot: Snapshot) -> str:
-        if self._options.no_kill:
-            return "the engine is left alive"
         self._company.engine.kill()
+        closed = self._progress.closed(self._world.stats())
+        self._killed = (time.monotonic(), closed)
         self._company.start_engine(self._world.endpoints)
-        return f"the engine was killed (SIGKILL) with {snapshot.counts} and started again"
+        return f"the engine was killed (SIGKILL) and started again; {snapshot.in_flight} processes were under way"
 
 
 async def play(options: argparse.Namespace, book: OrderBook, directory: Path, console: Console) -> Reconciliation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+ENDED = frozenset({"completed", "failed", "cancelled", "terminated"})
 WINDOW = 10.0
 """Seconds that the rate is taken over."""
 
@@ -26,6 +27,11 @@ class Snapshot:
         return self.closed / self.orders if self.orders else 1.0
 
     @property
+    def in_flight(self) -> int:
+        """Instances that have not ended."""
+        return sum(count for status, count in self.counts.items() if status not in ENDED)
+
+    @property
     def retries(self) -> int:
         """Requests that the services had seen before."""
         return sum(figures.get("repeats", 0) for figures in self.stats.values())
@@ -43,9 +49,13 @@ class Progress:
         self._orders = orders
         self._seen: deque[tuple[float, int]] = deque()
 
+    def closed(self, stats: dict[str, dict[str, int]]) -> int:
+        """Orders that are closed in the CRM."""
+        return stats["crm"].get("won", 0) + stats["crm"].get("lost", 0)
+
     def at(self, seconds: float, counts: dict[str, int], stats: dict[str, dict[str, int]]) -> Snapshot:
         """The snapshot of a moment."""
-        closed = stats["crm"].get("won", 0) + stats["crm"].get("lost", 0)
+        closed = self.closed(stats)
         self._seen.append((seconds, closed))
         while self._seen[0][0] < seconds - WINDOW:
             self._seen.popleft()

@@ -116,6 +116,7 @@ def _figures(cases: list[Case]) -> dict[str, int]:
         "charged twice": sum(len(case.facts.charges) > 1 for case in cases),
         "stock held for nothing": sum(case.facts.holds["held"] for case in cases),
         "invoices": sum(len(case.facts.invoices) for case in cases),
+        "credit notes": sum(case.facts.credits.total() for case in cases),
         "parcels delivered": sum(case.facts.shipments["delivered"] for case in cases),
         "cancelled after fulfilment (pence)": sum(_sum(case.expected_back) for case in won),
         "refunded against it (pence)": sum(_sum(case.facts.refunds) for case in won),

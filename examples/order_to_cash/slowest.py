@@ -19,7 +19,7 @@ from dalsegno.kernel.entries import (
     StepStarted,
 )
 
-SAMPLE = 1_000
+SAMPLE = 5_000
 OCCURRENCE = re.compile(r"#[0-9]+$")
 MICROSECONDS = 1e6
 
@@ -58,7 +58,7 @@ class StepTimes:
 
 
 async def slowest_steps(client: App, process: str) -> list[StepTimes]:
-    """The steps and waits of a process, slowest first, from a sample of its instances."""
+    """The steps and waits of a process, slowest first, from its latest instances."""
     times: dict[str, list[tuple[float, int]]] = defaultdict(list)
     async for instance in client.list(process=process, limit=SAMPLE):
         for step, seconds, attempts in durations(await client.get(instance.id).history()):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_EVERY = 5.0
+LONGEST_ETA = 600.0
 STATUSES = ("running", "waiting", "completed", "cancelled", "failed", "parked")
 SEEN = ("requests", "repeats", "errors", "lost_replies", "throttled", "outages")
 
@@ -41,7 +42,12 @@ class Display:
             self._live.update(Group(headline(snapshot), statuses(snapshot), services(snapshot)), refresh=True)
         elif snapshot.seconds >= self._next_line:
             self._next_line = snapshot.seconds + LINE_EVERY
-            self._console.print(line(snapshot), highlight=False, soft_wrap=True)
+            self.tell(line(snapshot))
+
+    def finish(self, snapshot: Snapshot) -> None:
+        """Show the last state."""
+        self._next_line = 0.0
+        self.show(snapshot)
 
     def tell(self, text: str) -> None:
         """Say what happens now."""
@@ -60,7 +66,7 @@ def headline(snapshot: Snapshot) -> Text:
 
 
 def _summary(snapshot: Snapshot) -> str:
-    eta = "?" if snapshot.eta is None else f"{snapshot.eta:.0f} s"
+    eta = "?" if snapshot.eta is None or snapshot.eta > LONGEST_ETA else f"{snapshot.eta:.0f} s"
     return (
         f"{snapshot.seconds:5.0f} s  {snapshot.closed}/{snapshot.orders} orders closed"
         f"  {snapshot.rate:.0f}/s  ETA {eta}  retries {snapshot.retries}"

@@ -124,6 +124,7 @@ def test_books_that_agree_reconcile(books: Path) -> None:
         "charged twice": 0,
         "stock held for nothing": 0,
         "invoices": 2,
+        "credit notes": 1,
         "parcels delivered": 2,
         "cancelled after fulfilment (pence)": 510,
         "refunded against it (pence)": 510,

@@ -15,7 +15,7 @@ from examples.order_to_cash.lifeline import end_with_parent
 from examples.order_to_cash.world.faults import Faults, FaultyService, Outage
 from examples.order_to_cash.world.ledger import Answer, Ledger
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -50,7 +50,10 @@ class Service:
         decoder = msgspec.json.Decoder(body)
 
         async def endpoint(request: Request) -> Response:
-            content = await request.body()
+            try:
+                content = await request.body()
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody is there to read it
             key = request.headers.get("idempotency-key")
             if not key:
                 return _reply(_malformed("the header Idempotency-Key is missing"))
