@@ -20,7 +20,7 @@ from dalsegno.engine.starts import IfExists
 from dalsegno.errors import DefinitionError, LimitExceeded, NotFound, UsageError
 from dalsegno.gateway import Beside, Gateway, InProcess
 from dalsegno.instance import Instance, Run, Task, instance_of, task_of
-from dalsegno.kernel.definition import ProcessSpec, encode_arguments
+from dalsegno.kernel.definition import Arguments, ProcessSpec, encode_arguments
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import Filter, NodeInfo, Store
 from dalsegno.stores import open_store
@@ -137,11 +137,11 @@ class App:
         gateway = self._open()
         spec = self._spec(process)
         name = id if id is not None else str(uuid.uuid4())
-        data = self._input(spec, args, kwargs)
-        key = await gateway.start(spec, self.namespace, name, data, if_exists, by)
-        return Run(self._open, self.namespace, name, codec.return_type(spec.function), key)
+        data, prepared = self._input(spec, args, kwargs)
+        key = await gateway.start(spec, self.namespace, name, data, prepared, if_exists, by)
+        return Run(self._open, self.namespace, name, spec.result_type, key)
 
-    def _input(self, spec: ProcessSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def _input(self, spec: ProcessSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, Arguments]:
         data = encode_arguments(args, kwargs, f"input of {spec.name}")
         if len(data) > self.limits.payload_bytes:
             raise LimitExceeded(
@@ -149,8 +149,7 @@ class App:
                 "(Limits.payload_bytes). Keep the data elsewhere and pass a reference."
             )
         # A start that could never run is refused here, not journaled.
-        spec.read_input(data)
-        return data
+        return data, spec.read_input(data)
 
     def _spec(self, process: Process[Any, Any] | str) -> ProcessSpec:
         if isinstance(process, Process):

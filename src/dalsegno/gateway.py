@@ -17,7 +17,7 @@ from dalsegno.engine.starts import IfExists, check_same
 from dalsegno.engine.turns import input_hash
 from dalsegno.errors import NotFound, Refused
 from dalsegno.kernel import entries as e
-from dalsegno.kernel.definition import ProcessSpec
+from dalsegno.kernel.definition import Arguments, ProcessSpec
 from dalsegno.kernel.ports import FINAL, Batch, EventRow, InstanceRow, Message, Start, Store
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -30,7 +30,14 @@ class Gateway(Protocol):
     store: Store
 
     async def start(
-        self, spec: ProcessSpec, namespace: str, id: str, data: bytes, if_exists: IfExists, by: str | None
+        self,
+        spec: ProcessSpec,
+        namespace: str,
+        id: str,
+        data: bytes,
+        prepared: Arguments,
+        if_exists: IfExists,
+        by: str | None,
     ) -> int: ...
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any: ...
     async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any: ...
@@ -104,14 +111,21 @@ class InProcess:
         self.store = node.store
 
     async def start(
-        self, spec: ProcessSpec, namespace: str, id: str, data: bytes, if_exists: IfExists, by: str | None
+        self,
+        spec: ProcessSpec,
+        namespace: str,
+        id: str,
+        data: bytes,
+        prepared: Arguments,
+        if_exists: IfExists,
+        by: str | None,
     ) -> int:
         node = self.node
         self._check_alive()
         node.definitions.add(spec)
         start, started = new_start(spec, namespace, id, data, node.store.now(), by)
         done: asyncio.Future[int | None] = node.loop.create_future()
-        node.starts.submit(start, started, spec, done)
+        node.starts.submit(start, started, spec, done, prepared)
         key = await done
         if key is None:
             row = await node.store.find(namespace, id)
@@ -179,7 +193,14 @@ class Beside:
         self.store = store
 
     async def start(
-        self, spec: ProcessSpec, namespace: str, id: str, data: bytes, if_exists: IfExists, by: str | None
+        self,
+        spec: ProcessSpec,
+        namespace: str,
+        id: str,
+        data: bytes,
+        prepared: Arguments,
+        if_exists: IfExists,
+        by: str | None,
     ) -> int:
         start, _ = new_start(spec, namespace, id, data, self.store.now(), by)
         batch = Batch()

@@ -124,9 +124,11 @@ class Run(Generic[T]):
 
         Raises `ProcessCancelled`, `ProcessTerminated`, `TimeoutError` after `timeout_seconds`, `NotFound`.
         """
+        waiting = self._gateway().ended(self.namespace, self.id, self._key)
+        if timeout_seconds is None:
+            return self._read(await waiting)
         async with asyncio.timeout(timeout_seconds):
-            ended = await self._gateway().ended(self.namespace, self.id, self._key)
-        return self._read(ended)
+            return self._read(await waiting)
 
     def _read(self, ended: e.Ended) -> T:
         if ended.outcome == "completed":

@@ -12,26 +12,51 @@ from typing import Any
 from dalsegno.engine.resident import Resident
 from dalsegno.errors import AttemptTimedOut
 from dalsegno.kernel.calls import StepCall
-from dalsegno.kernel.context import StepContext, current_step
+from dalsegno.kernel.context import current_step
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.points import reach
 
 
 class Job:
-    """One attempt of one step."""
+    """One attempt of one step; what the step can ask of itself."""
 
-    __slots__ = ("attempt", "beat_at", "call", "cancelled", "context", "recorded_at", "resident", "started_at", "task")
+    __slots__ = (
+        "_record",
+        "attempt",
+        "beat_at",
+        "call",
+        "cancelled",
+        "details",
+        "recorded_at",
+        "resident",
+        "started_at",
+        "task",
+    )
 
-    def __init__(self, resident: Resident, call: StepCall, context: StepContext, started_at: int) -> None:
+    def __init__(self, resident: Resident, call: StepCall, started_at: int, record: Callable[[Job, Any], None]) -> None:
         self.resident = resident
         self.call = call
         self.attempt = call.attempt
-        self.context = context
         self.started_at = started_at
+        self.details: Any = None
         self.beat_at = 0.0
         self.recorded_at = 0.0
         self.cancelled = False
         self.task: Any = None
+        self._record = record
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same on every attempt."""
+        return self.resident.execution.step_key(self.call.key)
+
+    def heartbeat(self, details: Any) -> Any:
+        """Record details to resume from; returns what was recorded before."""
+        before = self.details
+        if details is not None:
+            self.details = details
+        self._record(self, details)
+        return before
 
     def describe(self) -> str:
         """How messages name it."""
@@ -87,22 +112,23 @@ class AsyncSteps:
 
     async def _work(self) -> None:
         ready = self._ready
+        task = asyncio.current_task()
         while True:
             while ready:
-                await self._attempt(ready.popleft())
+                await self._attempt(ready.popleft(), task)
             if len(self._idle) >= _IDLE_WORKERS:
                 return
             idle: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(idle)
             await idle
 
-    async def _attempt(self, job: Job) -> None:
+    async def _attempt(self, job: Job, task: Any) -> None:
         call = job.call
         if job.cancelled:
             self._report(job, None, asyncio.CancelledError())
             return
-        job.task = asyncio.current_task()
-        current_step.set(job.context)
+        job.task = task
+        current_step.set(job)
         reach("effect.before")
         try:
             timeout = call.spec.timeout_seconds
@@ -164,7 +190,7 @@ class ThreadSteps:
         """Run a step in a thread."""
         call = job.call
         context = contextvars.copy_context()
-        context.run(current_step.set, job.context)
+        context.run(current_step.set, job)
         reach("effect.before")
         future = self._pool.submit(context.run, call.spec.function, *call.args, **call.kwargs)
         job.task = future

@@ -7,34 +7,31 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from dalsegno.contracts import codec
 from dalsegno.engine.commits import Committer
 from dalsegno.engine.definitions import Definitions
 from dalsegno.engine.inbox import Inbox
-from dalsegno.engine.jobs import AsyncSteps, Job, ThreadSteps
 from dalsegno.engine.operations import Operations
 from dalsegno.engine.outcomes import Outcomes
-from dalsegno.engine.process_steps import ProcessSteps
 from dalsegno.engine.recovery import recover
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import Residents, Waking
 from dalsegno.engine.results import Results
 from dalsegno.engine.shadow import check_replay
+from dalsegno.engine.slow import SlowSteps
 from dalsegno.engine.starts import Starts
+from dalsegno.engine.steps import Steps
 from dalsegno.engine.timers import Timers
 from dalsegno.engine.transactions import Transactions
 from dalsegno.engine.turns import Turns
 from dalsegno.errors import DalsegnoError, StoreError
 from dalsegno.kernel import entries as e
-from dalsegno.kernel.calls import StepCall
-from dalsegno.kernel.context import StepContext
 from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.points import reach
-from dalsegno.kernel.ports import Batch, Committed, Heartbeat, Store
+from dalsegno.kernel.ports import Batch, Committed, Store
 
 _GRACE_SECONDS = 5.0
 
@@ -82,14 +79,9 @@ class Node:
         self.inbox = Inbox(self)
         self.outcomes = Outcomes(self)
         self.timers = Timers(self.store, self.loop, limits.timer_window_seconds, self._due, self.settled)
-        self._async_steps = AsyncSteps(self.loop, limits.running_steps, self.step_done)
-        self._transactions = Transactions(self)
-        self._executors: dict[str, Any] = {
-            "async": self._async_steps,
-            "thread": ThreadSteps(self.loop, limits, self.step_done),
-            "process": ProcessSteps(self.loop, limits, self.step_done),
-            "transaction": self._transactions,
-        }
+        self.transactions = Transactions(self)
+        self.slow = SlowSteps(self)
+        self.steps = Steps(self)
         await recover(self)
         await self.timers.scan()
         self.spawn(self._keep_lease())
@@ -107,8 +99,7 @@ class Node:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for executor in ("async", "thread", "process"):
-            await self._executors[executor].close()
+        await self.steps.close()
         self.timers.close()
         if self.failure is None:
             try:
@@ -136,7 +127,7 @@ class Node:
             resident.gone = True
             for job in resident.jobs.values():
                 if job is not None:
-                    self.cancel_job(job)
+                    self.steps.cancel(job)
             resident.execution.drop()
         self.timers.close()
         self.results.fail(error)
@@ -192,9 +183,10 @@ class Node:
         for (start, _), key in zip(batch.copies, found.copy_keys, strict=True):
             start.tag(key)
         for work, (entry, error) in zip(batch.transactions, found.transactions, strict=True):
-            self._transactions.committed(work, entry, error)
+            self.transactions.committed(work, entry, error)
+        dispatch = self.steps.dispatch
         for resident, call in batch.dispatches:
-            self.dispatch(resident, call)
+            dispatch(resident, call)
         for callback in batch.after:
             callback()
         if found.matches:
@@ -225,84 +217,6 @@ class Node:
     def shadow_failures(self) -> list[str]:
         """Runs whose replay said something else than the live run."""
         return self.outcomes.shadow_failures
-
-    # -- steps -------------------------------------------------------------------------------------
-
-    @property
-    def steps_backlog(self) -> int:
-        """Steps that wait for room."""
-        return self._async_steps.backlog
-
-    def dispatch(self, resident: Resident, call: StepCall) -> None:
-        """Run a step now: everything its process has seen is durable."""
-        if resident.gone or resident.paused or self.closing:
-            return
-        if call.cancelled:
-            resident.jobs.pop(call.key, None)
-            self.turns.advance(resident, e.StepCancelled(call.key, unknown=call.unknown))
-            return
-        spec = call.spec
-        execution = resident.execution
-        record = self._beat(resident, call) if spec.executor != "inline" else None
-        context = StepContext(execution.step_key(call.key), call.attempt, resident.id, None, record)
-        job = Job(resident, call, context, self.store.now())
-        resident.jobs[call.key] = job
-        reach("undo.before" if call.key.startswith("undo:") else "dispatch.before")
-        if call.attempt > 1 or call.unknown:
-            self.spawn(self._resume_attempt(job))
-        else:
-            self._begin(job)
-
-    async def _resume_attempt(self, job: Job) -> None:
-        """A later attempt may resume from what an earlier one recorded."""
-        details = await self.store.heartbeat(job.resident.key, job.call.key)
-        if details is not None:
-            job.context.details = codec.decode(details)
-        self.loop.call_soon(self._begin, job)
-
-    def _begin(self, job: Job) -> None:
-        if job.resident.gone or self.closing:
-            return
-        self.outcomes.watch(job)
-        if job.call.spec.executor == "inline":
-            self.outcomes.run_inline(job)
-        else:
-            self._executors[job.call.spec.executor].submit(job)
-        reach("dispatch.after")
-
-    def cancel_job(self, job: Job) -> None:
-        """Stop a running step."""
-        job.cancelled = True
-        executor = self._executors.get(job.call.spec.executor)
-        if executor is not None and hasattr(executor, "cancel"):
-            executor.cancel(job)
-
-    def step_done(self, job: Job, value: Any, error: BaseException | None) -> None:
-        """An attempt ended; its outcome is journaled in a callback of its own, outside every task."""
-        self.outcomes.add(job, value, error)
-
-    def _beat(self, resident: Resident, call: StepCall) -> Callable[[Any], None]:
-        pace = min(1.0, (call.spec.heartbeat_timeout_seconds or 3.0) / 3)
-
-        def record(details: Any) -> None:
-            # Called from the step, which may run in a thread.
-            job = resident.jobs.get(call.key)
-            if job is None:
-                return
-            job.beat_at = time.monotonic()
-            if details is not None and job.beat_at - job.recorded_at >= pace:
-                job.recorded_at = job.beat_at
-                self.loop.call_soon_threadsafe(self._record_beat, resident, call, codec.encode(details))
-
-        return record
-
-    def _record_beat(self, resident: Resident, call: StepCall, details: bytes) -> None:
-        beat = Heartbeat(
-            instance=resident.key, step=call.key, attempt=call.attempt, at=self.store.now(), details=details
-        )
-        resident.beats = True
-        self.committer.batch.heartbeats.append(beat)
-        self.committer.touch()
 
     # -- timers ------------------------------------------------------------------------------------
 

@@ -139,7 +139,7 @@ class Operations:
             return
         for job in list(resident.jobs.values()):
             if job is not None:
-                node.cancel_job(job)
+                node.steps.cancel(job)
         for wait in list(resident.execution.waits):
             node.turns.unwait(resident, wait)
         for ask in list(resident.execution.asks):
@@ -388,7 +388,7 @@ class Operations:
         node.log.error("instance %r (%s) is parked: %s", resident.id, resident.execution.spec.name, remark.reason)
         for job in list(resident.jobs.values()):
             if job is not None:
-                node.cancel_job(job)
+                node.steps.cancel(job)
         node.turns.remark(resident, remark)
         node.turns.change(resident, "parked", node.store.now(), waiting_for=waiting_for, error=remark.reason)
         resident.gone = True

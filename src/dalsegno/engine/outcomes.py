@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +19,18 @@ from dalsegno.kernel.points import reach
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
-_SWEEP_SECONDS = 0.25
 _DRAINED_AT_ONCE = 128
 
 
 class Outcomes:
-    """Journals what attempts came to, and watches those that take long."""
+    """Journals what attempts came to."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._done: deque[tuple[Job, Any, BaseException | None]] = deque()
-        self._watched: deque[Job] = deque()
-        self._slow: set[Job] = set()
-        self._sweeping = False
         self._draining = False
         self._payload_bytes = node.limits.payload_bytes
         self.shadow_failures: list[str] = []
-
-    # -- ended -------------------------------------------------------------------------------------
 
     def add(self, job: Job, value: Any, error: BaseException | None) -> None:
         """An attempt ended."""
@@ -58,7 +51,7 @@ class Outcomes:
 
     def run_inline(self, job: Job) -> None:
         """Run an `executor="inline"` step right here."""
-        token = current_step.set(job.context)
+        token = current_step.set(job)
         try:
             value = job.call.spec.function(*job.call.args, **job.call.kwargs)
         except Exception as error:
@@ -76,13 +69,12 @@ class Outcomes:
         if resident.gone or resident.jobs.get(call.key) is not job:
             return
         del resident.jobs[call.key]
-        self._slow.discard(job)
         if error is None:
             reach("result.before")
             try:
                 result = encoded_result(job, value, self._payload_bytes)
             except ContractError as refused:
-                self._fail(job, refused)
+                self.fail(job, refused)
             else:
                 entry = e.StepCompleted(call.key, call.arguments, msgspec.Raw(result), job.attempt, job.started_at)
                 self._node.turns.advance(resident, entry)
@@ -90,7 +82,7 @@ class Outcomes:
         elif isinstance(error, asyncio.CancelledError):
             self._cancelled(job)
         else:
-            self._fail(job, error)
+            self.fail(job, error)
         if resident.paused:
             self._node.operations.leave_if_quiet(resident)
 
@@ -100,9 +92,10 @@ class Outcomes:
             self._node.turns.advance(job.resident, e.StepCancelled(job.call.key, unknown=unknown))
         elif not self._node.closing:
             # The step cancelled itself: for its process that is a failure like any other.
-            self._fail(job, DalsegnoError(f"{job.describe()} raised CancelledError"))
+            self.fail(job, DalsegnoError(f"{job.describe()} raised CancelledError"))
 
-    def _fail(self, job: Job, error: BaseException) -> None:
+    def fail(self, job: Job, error: BaseException) -> None:
+        """An attempt failed: it is tried again, or its step has failed for good."""
         call = job.call
         retry = call.spec.retry
         unknown = call.unknown or isinstance(error, (TimeoutError, AttemptTimedOut, OutcomeUnknown))
@@ -124,57 +117,4 @@ class Outcomes:
         if final:
             self._node.operations.park(
                 job.resident, f"step {call.key!r} failed {job.attempt} times, the last time with {fault.message}"
-            )
-
-    # -- slow --------------------------------------------------------------------------------------
-
-    def watch(self, job: Job) -> None:
-        """Look at an attempt again if it takes long."""
-        self._watched.append(job)
-        if not self._sweeping:
-            self._sweeping = True
-            self._node.loop.call_later(_SWEEP_SECONDS, self._sweep)
-
-    def _sweep(self) -> None:
-        node = self._node
-        if node.closing or node.failure is not None:
-            return
-        slow_since = node.store.now() - int(node.limits.slow_step_seconds * 1e6)
-        watched = self._watched
-        while watched and (self._is_over(watched[0]) or watched[0].started_at <= slow_since):
-            job = watched.popleft()
-            if not self._is_over(job):
-                self._slow.add(job)
-                self._remark_start(job)
-        for job in list(self._slow):
-            if self._is_over(job):
-                self._slow.discard(job)
-            else:
-                self._check_heartbeat(job)
-        if watched or self._slow:
-            node.loop.call_later(_SWEEP_SECONDS, self._sweep)
-        else:
-            self._sweeping = False
-
-    @staticmethod
-    def _is_over(job: Job) -> bool:
-        return job.resident.gone or job.resident.jobs.get(job.call.key) is not job
-
-    def _remark_start(self, job: Job) -> None:
-        call = job.call
-        self._node.turns.remark(
-            job.resident, e.StepStarted(call.key, job.attempt, msgspec.Raw(call.encoded), job.started_at)
-        )
-
-    def _check_heartbeat(self, job: Job) -> None:
-        limit = job.call.spec.heartbeat_timeout_seconds
-        if limit is None:
-            return
-        if job.beat_at == 0.0:
-            job.beat_at = time.monotonic()
-        elif time.monotonic() - job.beat_at > limit:
-            del job.resident.jobs[job.call.key]
-            self._node.cancel_job(job)
-            self._fail(
-                job, AttemptTimedOut(f"{job.describe()} sent no heartbeat for {limit:g} s; its outcome is unknown")
             )

@@ -58,7 +58,7 @@ class _Worker:
         while line := await self.process.stdout.readline():
             reply = msgspec.json.decode(line, type=Reply)
             if reply.heartbeat:
-                job.context.heartbeat(codec.decode(reply.heartbeat))
+                job.heartbeat(codec.decode(reply.heartbeat))
             elif reply.error is not None:
                 raise restore(reply.error)
             else:
@@ -156,8 +156,8 @@ def _request(job: Job) -> Request:
         main_file=getattr(sys.modules["__main__"], "__file__", None),
         step=job.call.spec.name,
         arguments=msgspec.Raw(job.call.encoded),
-        key=job.context.key,
+        key=job.key,
         attempt=job.attempt,
         instance=job.resident.id,
-        details=job.context.details,
+        details=job.details,
     )

@@ -7,6 +7,7 @@ import importlib
 import runpy
 import sys
 import types
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import msgspec
@@ -14,8 +15,25 @@ import msgspec
 from dalsegno.contracts import codec
 from dalsegno.engine.process_steps import Reply, Request
 from dalsegno.errors import UsageError
-from dalsegno.kernel.context import StepContext, current_step
+from dalsegno.kernel.context import current_step
 from dalsegno.kernel.fault import capture
+
+
+class _Attempt:
+    """What a step in this process can ask of itself."""
+
+    def __init__(self, key: str, details: Any, record: Callable[[Any], None]) -> None:
+        self.key = key
+        self._details = details
+        self._record = record
+
+    def heartbeat(self, details: Any) -> Any:
+        """Record details to resume from; returns what was recorded before."""
+        before = self._details
+        if details is not None:
+            self._details = details
+        self._record(details)
+        return before
 
 
 def main() -> None:
@@ -36,7 +54,7 @@ def _serve(request: Request, output: BinaryIO) -> Reply:
     def beat(details: Any) -> None:
         _write(output, Reply(heartbeat=msgspec.Raw(codec.encode(details))))
 
-    current_step.set(StepContext(request.key, request.attempt, request.instance, request.details, beat))
+    current_step.set(_Attempt(request.key, request.details, beat))
     try:
         function = _function(request)
         raw = codec.decode(request.arguments, list[msgspec.Raw])

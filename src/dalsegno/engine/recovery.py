@@ -37,7 +37,7 @@ async def recover(node: Node) -> None:
 
 async def _room(node: Node) -> None:
     """Wait until the steps of what was loaded so far are mostly running."""
-    while node.waking.backlog > node.limits.loading_instances or node.steps_backlog > 2 * node.limits.running_steps:
+    while node.waking.backlog > node.limits.loading_instances or node.steps.backlog > 2 * node.limits.running_steps:
         await node.committer.durable()
         await node.pause()
 

@@ -9,7 +9,7 @@ from dalsegno.engine.resident import Resident
 from dalsegno.engine.turns import input_hash
 from dalsegno.errors import StartConflict
 from dalsegno.kernel import entries as e
-from dalsegno.kernel.definition import ProcessSpec
+from dalsegno.kernel.definition import Arguments, ProcessSpec
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.fault import capture
 from dalsegno.kernel.points import reach
@@ -33,23 +33,24 @@ class Starts:
         started: e.Started,
         spec: ProcessSpec | None,
         done: asyncio.Future[int | None] | None = None,
+        prepared: Arguments | None = None,
     ) -> None:
         """Start with the next commit; `done` gets the key, or `None` where the id is taken."""
         reach("start.before")
-        start.tag = (started, spec, done)
+        start.tag = (started, spec, done, prepared)
         self._node.committer.batch.starts.append(start)
         self._node.committer.touch()
 
     def committed(self, start: Start, key: int | None) -> None:
         """A start is durable, or its id was taken."""
-        started, spec, done = start.tag
+        started, spec, done, prepared = start.tag
         reach("start.committed")
         if key is None:
             self._refused(start, done)
             return
         spec = spec or self._node.definitions.find(start.process, start.version)
         if spec is not None:
-            self.begin(key, start, started, spec)
+            self.begin(key, start, started, spec, prepared)
         if done is not None and not done.done():
             done.set_result(key)
 
@@ -64,10 +65,11 @@ class Starts:
             if parent is not None:
                 self._node.turns.advance(parent, ended)
 
-    def begin(self, key: int, start: Start, started: e.Started, spec: ProcessSpec) -> None:
+    def begin(self, key: int, start: Start, started: e.Started, spec: ProcessSpec, prepared: Arguments | None) -> None:
         """Run a new instance until it waits for the first time."""
         node = self._node
         execution = Execution(spec, start.namespace, start.id, node.limits)
+        execution.prepared = prepared
         resident = Resident(key, start.namespace, start.id, execution)
         resident.next_seq = 1
         resident.parent = start.parent

@@ -62,7 +62,7 @@ class Transactions:
 
     def _run(self, job: Job, connection: Any) -> bytes:
         call = job.call
-        token = current_step.set(job.context)
+        token = current_step.set(job)
         try:
             value = call.spec.function(connection, *call.args, **call.kwargs)
         finally:
@@ -78,7 +78,7 @@ class Transactions:
         resident = job.resident
         resident.held = False
         if entry is None:
-            self._node.step_done(job, None, error)
+            self._node.outcomes.add(job, None, error)
         else:
             resident.next_seq += 1
             resident.jobs.pop(job.call.key, None)
@@ -93,20 +93,20 @@ class Transactions:
         try:
             value = await asyncio.to_thread(self._exactly_once, job, path)
         except Exception as error:
-            self._node.step_done(job, None, error)
+            self._node.outcomes.add(job, None, error)
         else:
-            self._node.step_done(job, value, None)
+            self._node.outcomes.add(job, value, None)
 
     def _exactly_once(self, job: Job, path: str) -> Any:
         """The effect and its completion row in one transaction of the user's database."""
         call = job.call
         connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-        current_step.set(job.context)
+        current_step.set(job)
         try:
             connection.execute(_COMPLETIONS)
             connection.execute("BEGIN IMMEDIATE")
             done = connection.execute(
-                "SELECT result FROM dalsegno_completions WHERE step_key = ?", (job.context.key,)
+                "SELECT result FROM dalsegno_completions WHERE step_key = ?", (job.key,)
             ).fetchone()
             if done is not None:
                 connection.execute("ROLLBACK")
@@ -114,7 +114,7 @@ class Transactions:
             value = call.spec.function(connection, *call.args, **call.kwargs)
             result = encoded_result(job, value, self._node.limits.payload_bytes)
             connection.execute(
-                "INSERT INTO dalsegno_completions VALUES (?, ?, ?)", (job.context.key, result, time.time_ns() // 1000)
+                "INSERT INTO dalsegno_completions VALUES (?, ?, ?)", (job.key, result, time.time_ns() // 1000)
             )
             connection.execute("COMMIT")
             return value

@@ -115,7 +115,7 @@ class Turns:
         """Run a step once everything the process has seen is durable."""
         if call.cancelled:
             return
-        if call.next_at > self._now():
+        if call.next_at and call.next_at > self._now():
             resident.backoffs[call.key] = call.next_at
             return
         resident.jobs[call.key] = None
@@ -123,7 +123,7 @@ class Turns:
             return
         batch = resident.batch
         if batch is None or batch.committed:
-            self._node.dispatch(resident, call)
+            self._node.steps.dispatch(resident, call)
         else:
             batch.dispatches.append((resident, call))
 
@@ -171,7 +171,7 @@ class Turns:
             return
         job = resident.jobs.get(call.key)
         if job is not None:
-            self._node.cancel_job(job)
+            self._node.steps.cancel(job)
         elif call.key not in resident.jobs or resident.paused:
             # Open, but not running here: whoever ran it is gone.
             resident.jobs.pop(call.key, None)

@@ -41,6 +41,10 @@ class StepSpec:
         return codec.return_type(self.function)
 
 
+Arguments = tuple[list[Any], dict[str, Any]]
+_read_parts = codec.decoder(list[msgspec.Raw])
+
+
 @dataclass(slots=True, eq=False)
 class ProcessSpec:
     """A declared process: its name, version and code."""
@@ -49,10 +53,18 @@ class ProcessSpec:
     version: int
     function: Callable[..., Any]
     _types: list[Any] | None = field(default=None, repr=False)
+    _result_type: Any = field(default=None, repr=False)
 
-    def read_input(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
+    @property
+    def result_type(self) -> Any:
+        """The annotated return type."""
+        if self._result_type is None:
+            self._result_type = codec.return_type(self.function)
+        return self._result_type
+
+    def read_input(self, data: Any) -> Arguments:
         """The arguments of a journaled input, as their annotated types."""
-        parts = codec.decode(data, list[msgspec.Raw], f"input of {self.name}")
+        parts = _read_parts(data)
         if self._types is None:
             self._types = codec.parameter_types(self.function)
         types = self._types
@@ -60,8 +72,10 @@ class ProcessSpec:
             codec.decode(part, types[i] if i < len(types) else Any, f"argument {i + 1} of {self.name}")
             for i, part in enumerate(parts[:-1])
         ]
+        if bytes(parts[-1]) == b"{}":
+            return arguments, {}
         named = codec.decode(parts[-1], dict[str, msgspec.Raw], f"input of {self.name}")
-        known = codec.hints(self.function) if named else {}
+        known = codec.hints(self.function)
         keywords = {
             name: codec.decode(part, known.get(name, Any), f"argument {name!r} of {self.name}")
             for name, part in named.items()

@@ -40,10 +40,10 @@ from dalsegno.kernel.calls import (
     WaitCall,
     WithdrawAsk,
 )
-from dalsegno.kernel.definition import ProcessSpec, StepSpec, encode_arguments
+from dalsegno.kernel.definition import Arguments, ProcessSpec, StepSpec, encode_arguments
 from dalsegno.kernel.fault import capture, restore
 from dalsegno.kernel.limits import Limits
-from dalsegno.kernel.loop import DeterministicLoop
+from dalsegno.kernel.loop import DeterministicLoop, ProcessTask
 from dalsegno.kernel.saga import current_scope
 
 Raw = msgspec.Raw
@@ -89,6 +89,7 @@ class Execution:
         "namespace",
         "out",
         "pending",
+        "prepared",
         "replaying",
         "run",
         "spec",
@@ -115,6 +116,8 @@ class Execution:
         self.dropped = False
         self.replaying = False
         self.run = 1
+        #: the input already read from its journaled form, for a run that begins here
+        self.prepared: Arguments | None = None
         self._main: asyncio.Task[Any] | None = None
         self._closing = False
         self._started: e.Started | None = None
@@ -153,7 +156,7 @@ class Execution:
             if name is None:
                 deliveries.append(record)
             else:
-                self._recorded[name] = record.entry
+                self._recorded[name] = record.entry  # type: ignore[assignment]
         self.replaying = begun
         for record in deliveries:
             self.deliver(record.entry, record.at)  # type: ignore[arg-type]
@@ -211,10 +214,18 @@ class Execution:
     def drop(self) -> None:
         """Leave memory: close every coroutine; what they do meanwhile counts for nothing."""
         self.dropped = True
+        live = self.loop.live_tasks()
+        if live:
+            self._close_coroutines(live)
+        # Nothing refers to itself any more: the memory is free at once, without the collector.
+        self.loop.forget()
+        self._main = None
+
+    def _close_coroutines(self, live: list[ProcessTask]) -> None:
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(self.loop)
         try:
-            for task in self.loop.live_tasks():
+            for task in live:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:
                     task.get_coro().close()  # type: ignore[union-attr]
@@ -230,7 +241,8 @@ class Execution:
         self._started = entry
         self.run = entry.run
         try:
-            args, kwargs = self.spec.read_input(entry.input)
+            args, kwargs = self.prepared or self.spec.read_input(entry.input)
+            self.prepared = None
             main = self.spec.function(*args, **kwargs)
         except (DalsegnoError, TypeError) as error:
             main = _raise(error)
@@ -678,7 +690,7 @@ _BY_OPERATION = (e.EventAwaited, e.Published, e.ChildStarted, e.Asked, e.Annotat
 def child_result(spec: ProcessSpec, child: str, entry: e.ChildEnded) -> Any:
     """A child's result, or its error raised."""
     if entry.outcome == "completed":
-        return codec.decode(entry.result or Raw(codec.NULL), codec.return_type(spec.function), f"result of {child}")
+        return codec.decode(entry.result or Raw(codec.NULL), spec.result_type, f"result of {child}")
     if entry.outcome == "cancelled":
         raise ProcessCancelled(f"child {child!r} ({spec.name}) was cancelled")
     if entry.outcome == "terminated":

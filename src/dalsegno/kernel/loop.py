@@ -223,6 +223,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._ready.append(ready)
         return True
 
+    def forget(self) -> None:
+        """Let go of everything: the run is over or has left memory."""
+        self._ready.clear()
+        self._timers.clear()
+        self._by_timer.clear()
+        self._tasks.clear()
+        self.owner = None
+
     def live_tasks(self) -> list[ProcessTask]:
         """The tasks that aren't done, oldest first."""
         return [task for task in self._tasks if not task.done()]

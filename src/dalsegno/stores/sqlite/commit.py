@@ -109,8 +109,8 @@ def _insert_starts(connection: Connection, starts: list[Start], owned: bool) -> 
     events_from = connection.execute(query("last_event")).fetchone()[0]
     flat: list[Any] = []
     for number, s in enumerate(starts, key + 1):
-        flat += (number, s.namespace, s.id, s.process, s.version, "running", 1, 0, s.input_hash, owned)
-        flat += (s.at, s.at, s.parent, s.parent_operation, events_from)
+        flat += (number, s.namespace, s.id, s.process, s.version, s.input_hash, owned, s.at, s.at)
+        flat += (s.parent, s.parent_operation, events_from)
     inserted = _insert_instances.run(connection, flat)
     keys: list[int | None] = list(range(key + 1, key + 1 + len(starts)))
     if inserted < len(starts):
@@ -133,18 +133,8 @@ def _insert_copies(connection: Connection, batch: Batch) -> list[int | None]:
     keys: list[int | None] = []
     for start, journal in batch.copies:
         key = connection.execute(query("last_key")).fetchone()[0] + 1
-        values: tuple[Any, ...] = (
-            key,
-            start.namespace,
-            start.id,
-            start.process,
-            start.version,
-            "running",
-            1,
-            0,
-            start.input_hash,
-        )
-        values += (True, start.at, start.at, start.parent, start.parent_operation, 0)
+        values: list[Any] = [key, start.namespace, start.id, start.process, start.version, start.input_hash, True]
+        values += (start.at, start.at, start.parent, start.parent_operation, 0)
         if not connection.execute(query("insert_instances"), values).rowcount:
             keys.append(None)
             continue
