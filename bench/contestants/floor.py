@@ -20,9 +20,24 @@ from dalsegno.stores.sqlite.connection import Connection, MultiRow, connect, que
 from dalsegno.stores.sqlite.migrate import migrate
 
 PROCESSES_A_COMMIT = 1_000
-insert_instances = MultiRow("insert_instances")
-insert_entries = MultiRow("insert_entries")
-update_instances = MultiRow("update_instances")
+
+
+class Statement(MultiRow):
+    """One of the store's statements, filled by column name: it may reorder its columns without a word to us."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        named = query(name).partition("(")[2].partition(")")[0]
+        self._columns = [column.strip() for column in named.split(",")][: self.width]
+
+    def values(self, row: dict[str, Any]) -> list[Any]:
+        return [row[column] for column in self._columns]
+
+
+insert_instances = Statement("insert_instances")
+insert_entries = Statement("insert_entries")
+update_instances = Statement("update_instances")
+NOTHING = dict.fromkeys(("wake_at", "waiting_for", "error", "parent", "parent_operation"))
 
 
 def open_database(path: str) -> Connection:
@@ -51,15 +66,20 @@ class Cohort:
     def __init__(self, first: int) -> None:
         at = time_ns() // 1_000
         keys = range(first, first + PROCESSES_A_COMMIT)
-        journal = list(enumerate(journal_of_a_process(at)))
-        born = ("three_steps", 1, "running", 1, 0, 0x5EED5EED, 1, at, at, None, None, 0)
-        over = ("completed", at, None, None, None, at, 1, 0)
-        self.instances = flat((key, "default", f"p-{key:012d}", *born) for key in keys)
-        self.entries = flat((key, seq, at, *entry) for key in keys for seq, entry in journal)
-        self.completed = flat((key, *over) for key in keys)
+        times = {"at": at, "created_at": at, "updated_at": at, "ended_at": at}
+        common = NOTHING | times | {"namespace": "default", "process": "three_steps", "version": 1, "begun": 1}
+        common |= {"run": 1, "base_seq": 0, "input_hash": 0x5EED5EED, "events_from": 0}
+        born, over = common | {"status": "running"}, common | {"status": "completed"}
+        said = [
+            common | {"seq": seq, "kind": kind, "entry": entry}
+            for seq, (kind, entry) in enumerate(journal_of_a_process(at))
+        ]
+        self.instances = flat(insert_instances.values(born | {"key": key, "id": f"p-{key:012d}"}) for key in keys)
+        self.entries = flat(insert_entries.values(row | {"instance": key}) for key in keys for row in said)
+        self.completed = flat(update_instances.values(over | {"key": key}) for key in keys)
 
 
-def flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+def flat(rows: Iterable[list[Any]]) -> list[Any]:
     return list(chain.from_iterable(rows))
 
 
