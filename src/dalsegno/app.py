@@ -70,11 +70,14 @@ class App:
     async def __aenter__(self) -> App:
         self._refuse_open()
         specs = [process.spec for process in (self._processes if self._processes is not None else declared())]
-        node = Node(open_store(self._store), specs, self.limits, name=self._name, shadow_replay=self._shadow_replay)
+        node = self._make_node(open_store(self._store), specs)
         await node.open()
         self._node = node
         self._gateway = InProcess(node)
         return self
+
+    def _make_node(self, store: Store, specs: list[ProcessSpec]) -> Node:
+        return Node(store, specs, self.limits, name=self._name, shadow_replay=self._shadow_replay)
 
     async def __aexit__(self, *_: object) -> None:
         node, self._node, self._gateway = self._node, None, None

@@ -16,8 +16,6 @@ from dalsegno.kernel.ports import Match, Message
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
-_SLOW_POLL_SECONDS = 1.0
-
 
 class Inbox:
     """Reads messages and matched events, at a ring or once a second, and delivers them."""
@@ -36,7 +34,7 @@ class Inbox:
         """Deliver until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(_SLOW_POLL_SECONDS):
+                async with asyncio.timeout(self._node.limits.poll_seconds):
                     await self._wanted.wait()
             except TimeoutError:
                 pass

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import os
 import random
-import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from dalsegno.engine.commits import Committer
@@ -50,6 +49,7 @@ class Node:
         name: str | None = None,
         shadow_replay: bool = False,
         chance: random.Random | None = None,
+        steps: Callable[[Node], Steps] = Steps,
     ) -> None:
         self.store = store
         self.limits = limits
@@ -58,6 +58,7 @@ class Node:
         self.chance = chance or random.Random()
         self.failure: BaseException | None = None
         self._shadow_replay = shadow_replay
+        self._make_steps = steps
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
         self._stopped = asyncio.Event()
@@ -81,7 +82,7 @@ class Node:
         self.timers = Timers(self.store, self.loop, limits.timer_window_seconds, self._due, self.settled)
         self.transactions = Transactions(self)
         self.slow = SlowSteps(self)
-        self.steps = Steps(self)
+        self.steps = self._make_steps(self)
         await recover(self)
         await self.timers.scan()
         self.spawn(self._keep_lease())
@@ -93,8 +94,8 @@ class Node:
         """Let running steps end, write what they did, give the lease back."""
         self.closing = True
         if self.failure is None:
-            deadline = time.monotonic() + _GRACE_SECONDS
-            while self._running_jobs() and time.monotonic() < deadline and self.failure is None:
+            deadline = self.loop.time() + _GRACE_SECONDS
+            while self._running_jobs() and self.loop.time() < deadline and self.failure is None:
                 await self.pause()
         for task in list(self._tasks):
             task.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -66,8 +65,8 @@ class SlowSteps:
         if limit is None:
             return
         if job.beat_at == 0.0:
-            job.beat_at = time.monotonic()
-        elif time.monotonic() - job.beat_at > limit:
+            job.beat_at = self._node.loop.time()
+        elif self._node.loop.time() - job.beat_at > limit:
             del job.resident.jobs[job.call.key]
             self._node.steps.cancel(job)
             self._node.outcomes.fail(

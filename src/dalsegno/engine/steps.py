@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from dalsegno.contracts import codec
@@ -89,7 +88,7 @@ class Steps:
 
     def record(self, job: Job, details: Any) -> None:
         """A heartbeat, which may come from a thread; its details are written once in a while."""
-        job.beat_at = time.monotonic()
+        job.beat_at = self._node.loop.time()
         pace = min(1.0, (job.call.spec.heartbeat_timeout_seconds or 3.0) / 3)
         if details is not None and job.beat_at - job.recorded_at >= pace:
             job.recorded_at = job.beat_at

@@ -38,6 +38,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     resident_backoff_seconds: float = 30.0
     #: restarts that find an instance without progress before it is parked
     crashes_before_parking: int = 5
+    #: a node looks this often for messages whose ring it missed
+    poll_seconds: float = 1.0
     #: the lease of a node
     lease_seconds: float = 10.0
     #: events are kept this long for instances that wait for them later
