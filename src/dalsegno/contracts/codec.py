@@ -36,6 +36,8 @@ def _from_builtins(wanted: Any, value: Any) -> Any:
 # Sets and dicts are written in one order whatever the hash seed: the same value has the same bytes after
 # a restart, which the argument hashes in journals rely on.
 _encoder = msgspec.json.Encoder(enc_hook=_to_builtins, order="deterministic")
+#: the bare encoder, for callers that name the value only when something is wrong
+dump = _encoder.encode
 
 
 def encode(value: Any, what: str = "value") -> bytes:

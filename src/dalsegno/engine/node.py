@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from dalsegno.engine import collector
 from dalsegno.engine.commits import Committer
 from dalsegno.engine.definitions import Definitions
 from dalsegno.engine.inbox import Inbox
@@ -70,6 +71,7 @@ class Node:
         self.loop = asyncio.get_running_loop()
         limits = self.limits
         await self.store.open(owner=True, name=self.name, lease_seconds=limits.lease_seconds)
+        collector.calm()
         self.committer = Committer(self.store, self.loop, self._committed, self._failed)
         self.residents = Residents(limits.resident_instances)
         self.results = Results()
@@ -113,6 +115,7 @@ class Node:
             resident.execution.drop()
         self.results.fail(self.failure or DalsegnoError(f"node {self.name!r} was closed"))
         await self.store.close()
+        collector.wake()
         self._stopped.set()
 
     def _running_jobs(self) -> bool:
@@ -192,6 +195,11 @@ class Node:
             callback()
         if found.matches:
             self.inbox.matched(found.matches)
+        # Instances refer to the batch of their last entry: what it held would refer back to them.
+        batch.after = []
+        batch.dispatches = []
+        batch.starts = []
+        batch.transactions = []
 
     def ended(self, resident: Resident, entry: e.Ended) -> None:
         """An instance's end is durable."""

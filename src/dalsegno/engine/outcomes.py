@@ -78,7 +78,7 @@ class Outcomes:
             else:
                 entry = e.StepCompleted(call.key, call.arguments, msgspec.Raw(result), job.attempt, job.started_at)
                 self._node.turns.advance(resident, entry)
-                reach("undo.after" if call.key.startswith("undo:") else "result.appended")
+                reach("undo.after" if call.undoes else "result.appended")
         elif isinstance(error, asyncio.CancelledError):
             self._cancelled(job)
         else:

@@ -56,7 +56,7 @@ class Steps:
             node.turns.advance(resident, e.StepCancelled(call.key, unknown=call.unknown))
             return
         job = resident.jobs[call.key] = Job(resident, call, self._now(), self.record)
-        reach("undo.before" if call.key.startswith("undo:") else "dispatch.before")
+        reach("undo.before" if call.undoes else "dispatch.before")
         if call.attempt > 1 or call.unknown:
             node.spawn(self._resume(job))
         else:

@@ -127,7 +127,10 @@ def encoded_result(job: Job, value: Any, payload_bytes: int) -> bytes:
     """A step's result as JSON. Raises `Unserialisable` or `LimitExceeded`."""
     if value is None:
         return codec.NULL
-    result = codec.encode(value, f"result of {job.describe()}")
+    try:
+        result = codec.dump(value)
+    except Exception:
+        result = codec.encode(value, f"result of {job.describe()}")
     if len(result) > payload_bytes:
         raise LimitExceeded(
             f"result of {job.describe()} has {len(result)} bytes, the limit is {payload_bytes} (Limits.payload_bytes). "

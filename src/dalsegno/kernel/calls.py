@@ -29,6 +29,7 @@ class StepCall:
         "result",
         "scope",
         "spec",
+        "undoes",
         "unknown",
     )
 
@@ -55,6 +56,8 @@ class StepCall:
         self.result: Any = None
         #: an earlier attempt may have taken effect
         self.unknown = False
+        #: it undoes another step
+        self.undoes = False
 
 
 class CancelStep:

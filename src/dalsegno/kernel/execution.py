@@ -226,7 +226,7 @@ class Execution:
         asyncio._set_running_loop(self.loop)
         try:
             for task in live:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False
                 try:
                     task.get_coro().close()  # type: ignore[union-attr]
                 except (Dropped, RuntimeError):
@@ -411,6 +411,7 @@ class Execution:
     async def call_undo(self, undone: StepCall, undo: StepSpec) -> None:
         """Undo a step; tried until it succeeds or an operator steps in."""
         call = self._open_step(f"undo:{undone.key}", undo, (*undone.args, undone.result), undone.kwargs)
+        call.undoes = True
         self._launch(call)
         await call.future
 
@@ -418,7 +419,11 @@ class Execution:
         if self.dropped:
             raise Dropped
         call = StepCall(key, spec, args, kwargs, self.loop.create_future())
-        call.encoded = encoded = encode_arguments(args, kwargs, f"arguments of step {key!r} in {self}")
+        try:
+            encoded = codec.dump((*args, kwargs))
+        except Exception:
+            encoded = encode_arguments(args, kwargs, f"arguments of step {key!r} in {self}")
+        call.encoded = encoded
         # A check for a changed argument, not a defence: 32 bits let one change in four billion pass.
         call.arguments = zlib.crc32(encoded)
         if len(encoded) > self.limits.payload_bytes:
@@ -624,7 +629,11 @@ class Execution:
         return name if count == 1 else f"{name}#{count}"
 
     def _payload(self, value: Any, what: str) -> Raw:
-        return Raw(self._within_limit(codec.encode(value, f"{what} of {self}"), what))
+        try:
+            data = codec.dump(value)
+        except Exception:
+            data = codec.encode(value, f"{what} of {self}")
+        return Raw(data) if len(data) <= self.limits.payload_bytes else Raw(self._within_limit(data, what))
 
     def _within_limit(self, data: bytes, what: str) -> bytes:
         if len(data) > self.limits.payload_bytes:
@@ -732,7 +741,7 @@ def _same(stored: e.Emission, said: e.Emission) -> bool:
         return True
     if isinstance(stored, (e.Ended, e.UpdateReplied)) and type(stored) is type(said):
         # A traceback names lines of code, which may have moved.
-        one, two = stored.error, said.error  # type: ignore[union-attr]
+        one, two = stored.error, said.error
         if one is not None and two is not None:
             return (one.type, one.message) == (two.type, two.message)
         if isinstance(stored, e.Ended) and isinstance(said, e.Ended):

@@ -83,6 +83,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._tasks: list[ProcessTask] = []
         self._live_mark = 64
         self._callbacks_per_turn = callbacks_per_turn
+        # Asking for the running loop is a system call: the loop that this one is driven from stays the same.
+        self._outer = events._get_running_loop()
 
     # -- what asyncio asks of a loop ---------------------------------------------------------------
 
@@ -181,7 +183,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         """
         ready = self._ready
         budget = self._callbacks_per_turn
-        outer = events._get_running_loop()
         events._set_running_loop(self)
         try:
             while ready:
@@ -200,7 +201,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                 else:
                     context.run(handle.callback, *handle.args)
         finally:
-            events._set_running_loop(outer)
+            events._set_running_loop(self._outer)
 
     def next_timer(self) -> tuple[float, int] | None:
         """When the next timer is due (seconds since the epoch) and its number."""
