@@ -13,7 +13,7 @@ import msgspec
 from dalsegno.authoring.declared import declared
 from dalsegno.authoring.process import Process
 from dalsegno.contracts import codec
-from dalsegno.contracts.event import Event
+from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.node import Node
 from dalsegno.engine.operations import Request
 from dalsegno.engine.starts import IfExists
@@ -59,6 +59,7 @@ class App:
         self._processes = None if processes is None else list(processes)
         self._name = name
         self._shadow_replay = shadow_replay
+        self._shadow_failures: Sequence[str] = []
         self._gateway: Gateway | None = None
         self._node: Node | None = None
 
@@ -73,6 +74,7 @@ class App:
         node = self._make_node(open_store(self._store), specs)
         await node.open()
         self._node = node
+        self._shadow_failures = node.shadow_failures
         self._gateway = InProcess(node)
         return self
 
@@ -117,7 +119,7 @@ class App:
     @property
     def shadow_failures(self) -> Sequence[str]:
         """What shadow replay found: runs whose replay said something else than the live run."""
-        return [] if self._node is None else self._node.shadow_failures
+        return self._shadow_failures
 
     # -- verbs -------------------------------------------------------------------------------------
 
@@ -174,7 +176,7 @@ class App:
         """A handle to an existing instance."""
         return Run(self._open, self.namespace, id, result_type, None)
 
-    async def publish(self, event: Event, *, to: str | None = None) -> str:
+    async def publish(self, event: AnyEvent, *, to: str | None = None) -> str:
         """Publish an event to the instances that wait for it, now or soon; returns its id, durable by then."""
         return await self._open().publish(self.namespace, event, to)
 

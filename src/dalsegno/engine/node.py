@@ -59,6 +59,7 @@ class Node:
         self.chance = chance or random.Random()
         self.failure: BaseException | None = None
         self._shadow_replay = shadow_replay
+        self._shadows = 0
         self._make_steps = steps
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
@@ -72,7 +73,7 @@ class Node:
         limits = self.limits
         await self.store.open(owner=True, name=self.name, lease_seconds=limits.lease_seconds)
         collector.calm()
-        self.committer = Committer(self.store, self.loop, self._committed, self._failed)
+        self.committer = Committer(self.store, self.loop, self._after_commit, self._failed)
         self.residents = Residents(limits.resident_instances)
         self.results = Results()
         self.waking = Waking(self)
@@ -85,19 +86,31 @@ class Node:
         self.transactions = Transactions(self)
         self.slow = SlowSteps(self)
         self.steps = self._make_steps(self)
-        await recover(self)
-        await self.timers.scan()
         self.spawn(self._keep_lease())
+        try:
+            await recover(self)
+            await self.timers.scan()
+        except BaseException:
+            await self.close()
+            raise
         self.spawn(self._keep_window())
         self.spawn(self.inbox.run())
         self.inbox.look()
+
+    def guarded(self, work: Callable[..., None], *args: Any) -> None:
+        """Do something in a callback of the loop; an error nobody foresaw stops the node, which a restart mends."""
+        try:
+            work(*args)
+        except Exception as error:
+            self.log.exception("node %r met an error it did not foresee", self.name)
+            self._failed(error)
 
     async def close(self) -> None:
         """Let running steps end, write what they did, give the lease back."""
         self.closing = True
         if self.failure is None:
             deadline = self.loop.time() + _GRACE_SECONDS
-            while self._running_jobs() and self.loop.time() < deadline and self.failure is None:
+            while (self._running_jobs() or self._shadows) and self.loop.time() < deadline and self.failure is None:
                 await self.pause()
         for task in list(self._tasks):
             task.cancel()
@@ -134,6 +147,8 @@ class Node:
                     self.steps.cancel(job)
             resident.execution.drop()
         self.timers.close()
+        self.committer.fail(error)
+        self.operations.fail(error)
         self.results.fail(error)
         self._stopped.set()
 
@@ -181,6 +196,9 @@ class Node:
 
     # -- commits -----------------------------------------------------------------------------------
 
+    def _after_commit(self, batch: Batch, found: Committed) -> None:
+        self.guarded(self._committed, batch, found)
+
     def _committed(self, batch: Batch, found: Committed) -> None:
         for start, key in zip(batch.starts, found.start_keys, strict=True):
             self.starts.committed(start, key)
@@ -208,6 +226,7 @@ class Node:
         resident.execution.drop()
         self.results.ended(resident.key, entry)
         if self._shadow_replay and entry.outcome != "terminated":
+            self._shadows += 1
             self.spawn(self._shadow(resident.key, resident.execution.spec))
 
     async def _shadow(self, key: int, spec: ProcessSpec) -> None:
@@ -215,6 +234,7 @@ class Node:
         self.loop.call_soon(self._check_shadow, loaded, spec)
 
     def _check_shadow(self, loaded: list[Any], spec: ProcessSpec) -> None:
+        self._shadows -= 1
         for item in loaded:
             try:
                 check_replay(item, spec, self.limits)
@@ -231,7 +251,7 @@ class Node:
 
     def _due(self, keys: list[int]) -> None:
         for key in keys:
-            self.waking.wake(key, self._ring)
+            self.guarded(self.waking.wake, key, self._ring)
 
     def _ring(self, resident: Resident) -> None:
         """Deliver what is due, one timer at a time."""
