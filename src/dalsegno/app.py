@@ -16,9 +16,10 @@ from dalsegno.contracts import codec
 from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.node import Node
 from dalsegno.engine.operations import Request
+from dalsegno.engine.shadow import replayed
 from dalsegno.engine.starts import IfExists
 from dalsegno.errors import DefinitionError, LimitExceeded, NotFound, UsageError
-from dalsegno.gateway import Beside, Gateway, InProcess
+from dalsegno.gateway import Beside, Gateway, InProcess, living_nodes
 from dalsegno.instance import Instance, Run, Task, instance_of, task_of
 from dalsegno.kernel.definition import Arguments, ProcessSpec, encode_arguments
 from dalsegno.kernel.limits import Limits
@@ -65,6 +66,19 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.url}>"
+
+    def but(
+        self, *, store: str | Store | None = None, namespace: str | None = None, shadow_replay: bool | None = None
+    ) -> App:
+        """This app on another store, in another namespace, or with shadow replay; it is opened by itself."""
+        return App(
+            self._store if store is None else store,
+            namespace=self.namespace if namespace is None else namespace,
+            processes=self._processes,
+            limits=self.limits,
+            name=self._name,
+            shadow_replay=self._shadow_replay if shadow_replay is None else shadow_replay,
+        )
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -251,6 +265,23 @@ class App:
         """How many instances stand in each status."""
         return await self._open().store.counts(self.namespace)
 
-    async def nodes(self) -> Sequence[NodeInfo]:
-        """Nodes of the store, newest first."""
-        return await self._open().store.nodes()
+    async def replay(self, id: str) -> None:
+        """Replay an instance's stored run through the code declared here.
+
+        Raises `JournalMismatch` with expected and found, `DefinitionError` where there is no such code, `NotFound`.
+        """
+        store = self._open().store
+        row = await store.find(self.namespace, id)
+        if row is None:
+            raise NotFound(f"no instance {id!r} in namespace {self.namespace!r}")
+        spec = self.process(row.process, row.version)
+        await replayed((await store.load([row.key]))[0], spec, self.limits)
+
+    async def nodes(self, *, living: bool = False) -> Sequence[NodeInfo]:
+        """Nodes of the store, newest first; with `living`, those that hold their lease."""
+        store = self._open().store
+        return await living_nodes(store) if living else await store.nodes()
+
+    async def changed(self, timeout_seconds: float) -> None:
+        """Wait, beside a node, until something was written to the store or the time is up; a hint, no promise."""
+        await self._open().store.changed(timeout_seconds)

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from dalsegno.contracts import codec
-from dalsegno.contracts.event import Event, key_of
+from dalsegno.contracts.event import AnyEvent, key_of, payload_of
 from dalsegno.engine.node import Node
 from dalsegno.engine.operations import Reply, Request
 from dalsegno.engine.residents import records
@@ -18,7 +17,7 @@ from dalsegno.engine.turns import input_hash
 from dalsegno.errors import NotFound, Refused
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.definition import Arguments, ProcessSpec
-from dalsegno.kernel.ports import FINAL, Batch, EventRow, InstanceRow, Message, Start, Store
+from dalsegno.kernel.ports import FINAL, Batch, EventRow, InstanceRow, Message, NodeInfo, Start, Store
 
 _LOOK_AGAIN_SECONDS = 1.0
 _PAGE = 10_000
@@ -40,11 +39,11 @@ class Gateway(Protocol):
         by: str | None,
     ) -> int: ...
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any: ...
-    async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any: ...
-    async def publish(self, namespace: str, event: Event, to: str | None) -> str: ...
+    async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any: ...
+    async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str: ...
     async def ended(self, namespace: str, id: str, key: int | None) -> e.Ended: ...
     async def find(self, namespace: str, id: str) -> InstanceRow | None: ...
-    async def history(self, key: int) -> list[e.Record]: ...
+    async def history(self, key: int, after: int = -1) -> list[e.Record]: ...
 
 
 def new_start(
@@ -64,29 +63,34 @@ def new_start(
     return start, started
 
 
-def event_row(namespace: str, event: Event, to: str | None, at: int, id: str | None = None) -> EventRow:
+def event_row(namespace: str, event: AnyEvent, to: str | None, at: int, id: str | None = None) -> EventRow:
     """An event as it is stored."""
-    kind = type(event)
     return EventRow(
         namespace=namespace,
         id=id or str(uuid.uuid4()),
-        event_type=kind.event_type,
-        topic=kind.event_topic,
+        event_type=event.event_type,
+        topic=event.event_topic,
         key=key_of(event),
         to=to,
-        payload=codec.encode(event, f"event {kind.event_type}"),
+        payload=payload_of(event),
         at=at,
     )
 
 
-async def whole_history(store: Store, key: int) -> list[e.Record]:
-    """All entries of an instance."""
+async def whole_history(store: Store, key: int, after: int = -1) -> list[e.Record]:
+    """All entries of an instance after a sequence number."""
     found: list[e.Record] = []
     while True:
-        page = await store.history(key, found[-1].seq if found else -1, _PAGE)
+        page = await store.history(key, found[-1].seq if found else after, _PAGE)
         found += records(page)
         if len(page) < _PAGE:
             return found
+
+
+async def living_nodes(store: Store) -> list[NodeInfo]:
+    """Nodes that hold their lease; one that was killed is among them until that ends."""
+    moment = store.now()
+    return [node for node in await store.nodes() if node.ended_at is None and node.lease_until > moment]
 
 
 async def stored_end(store: Store, namespace: str, id: str) -> e.Ended | None:
@@ -144,14 +148,13 @@ class InProcess:
         self._check_alive()
         return await self.node.operations.request(verb, namespace, id, request)
 
-    async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any:
-        kind = type(event)
+    async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
         request = Request(
-            by, event_type=kind.event_type, event=msgspec.Raw(codec.encode(event)), update=str(uuid.uuid4())
+            by, event_type=event.event_type, event=msgspec.Raw(payload_of(event)), update=str(uuid.uuid4())
         )
         return await self.request("update", namespace, id, request)
 
-    async def publish(self, namespace: str, event: Event, to: str | None) -> str:
+    async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str:
         self._check_alive()
         row = event_row(namespace, event, to, self.store.now())
         self.node.committer.batch.events.append(row)
@@ -181,9 +184,9 @@ class InProcess:
         await self.node.settled()
         return await self.store.find(namespace, id)
 
-    async def history(self, key: int) -> list[e.Record]:
+    async def history(self, key: int, after: int = -1) -> list[e.Record]:
         await self.node.settled()
-        return await whole_history(self.store, key)
+        return await whole_history(self.store, key, after)
 
 
 class Beside:
@@ -234,18 +237,18 @@ class Beside:
             if found is not None and found.reply is not None:
                 changed.cancel()
                 return msgspec.json.decode(found.reply, type=Reply).read()
-            if not any(node.ended_at is None for node in await self.store.nodes()):
+            if not await living_nodes(self.store):
                 changed.cancel()
                 raise Refused(
                     f"{verb} of {id!r} is written down and will be done once a node runs on this store; none does now"
                 )
             await changed
 
-    async def update(self, namespace: str, id: str, event: Event, by: str | None) -> Any:
-        request = Request(by, event_type=type(event).event_type, event=msgspec.Raw(codec.encode(event)))
+    async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
+        request = Request(by, event_type=event.event_type, event=msgspec.Raw(payload_of(event)))
         return await self.request("update", namespace, id, request)
 
-    async def publish(self, namespace: str, event: Event, to: str | None) -> str:
+    async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str:
         batch = Batch()
         row = event_row(namespace, event, to, self.store.now())
         batch.events.append(row)
@@ -266,5 +269,5 @@ class Beside:
     async def find(self, namespace: str, id: str) -> InstanceRow | None:
         return await self.store.find(namespace, id)
 
-    async def history(self, key: int) -> list[e.Record]:
-        return await whole_history(self.store, key)
+    async def history(self, key: int, after: int = -1) -> list[e.Record]:
+        return await whole_history(self.store, key, after)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from dalsegno.contracts import codec
-from dalsegno.contracts.event import Event
+from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.operations import Request
 from dalsegno.errors import NotFound, ProcessCancelled, ProcessTerminated
 from dalsegno.kernel import entries as e
@@ -161,10 +161,10 @@ class Run(Generic[T]):
             raise NotFound(f"no instance {self.id!r} in namespace {self.namespace!r}")
         return row
 
-    async def history(self) -> list[e.Record]:
-        """The whole journal, all runs."""
+    async def history(self, after: int = -1) -> list[e.Record]:
+        """The whole journal, all runs; with `after`, what follows that sequence number."""
         row = await self._row()
-        return await self._gateway().history(row.key)
+        return await self._gateway().history(row.key, after)
 
     async def cancel(self, reason: str | None = None, by: str | None = None) -> None:
         """Ask the instance to stop; what it did in sagas is undone."""
@@ -191,15 +191,14 @@ class Run(Generic[T]):
         new_id = await self._request("fork", Request(by, step=step, new_id=id))
         return Run(self._gateway, self.namespace, new_id, self._result_type, None)
 
-    async def publish(self, event: Event) -> str:
+    async def publish(self, event: AnyEvent) -> str:
         """Publish an event that only this instance gets; returns its id."""
         return await self._gateway().publish(self.namespace, event, self.id)
 
-    async def update(self, event: Event, by: str | None = None) -> Any:
+    async def update(self, event: AnyEvent, by: str | None = None) -> Any:
         """Send a request that the process's `@on` handler answers; returns the reply or raises its refusal."""
-        kind = type(event)
         reply = await self._gateway().update(self.namespace, self.id, event, by)
-        return reply if kind.event_reply is None else codec.convert(reply, kind.event_reply, "reply")
+        return reply if event.event_reply is None else codec.convert(reply, event.event_reply, "reply")
 
     async def _request(self, verb: str, request: Request) -> Any:
         return await self._gateway().request(verb, self.namespace, self.id, request)

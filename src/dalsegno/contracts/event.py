@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, TypeAlias, dataclass_transform
 
 import msgspec
 
 from dalsegno.contracts import codec
-from dalsegno.errors import DefinitionError
+from dalsegno.errors import DefinitionError, InvalidValue
 
 
 class EventMeta(msgspec.StructMeta):
@@ -58,10 +58,39 @@ class Event(msgspec.Struct, metaclass=EventMeta):
     event_reply: ClassVar[Any] = None
 
 
-def key_of(event: Event) -> str | None:
+class UntypedEvent(msgspec.Struct, frozen=True):
+    """An event whose class isn't loaded here: the name of its type, its fields, and which of them is the key."""
+
+    event_type: str
+    fields: dict[str, Any]
+    event_key: str | None = None
+    event_reply: ClassVar[Any] = None
+
+    def __post_init__(self) -> None:
+        if self.event_key is not None and self.event_key not in self.fields:
+            names = ", ".join(self.fields) or "none"
+            raise InvalidValue(f"event {self.event_type} has no field {self.event_key!r} to be its key; it has {names}")
+
+    @property
+    def event_topic(self) -> str:
+        """Where it is published."""
+        return self.event_type
+
+
+AnyEvent: TypeAlias = Event | UntypedEvent
+
+
+def key_of(event: AnyEvent) -> str | None:
     """The value of the event's key field as text, `None` where it has none."""
     field = event.event_key
-    return None if field is None else key_text(getattr(event, field))
+    if field is None:
+        return None
+    return key_text(event.fields[field] if isinstance(event, UntypedEvent) else getattr(event, field))
+
+
+def payload_of(event: AnyEvent) -> bytes:
+    """The event's fields as JSON."""
+    return codec.encode(event.fields if isinstance(event, UntypedEvent) else event, f"event {event.event_type}")
 
 
 def key_text(value: Any) -> str:

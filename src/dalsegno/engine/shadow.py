@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from dalsegno.engine.residents import records
 from dalsegno.errors import JournalMismatch
 from dalsegno.kernel import entries as e
@@ -9,6 +11,23 @@ from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import Loaded
+
+
+async def replayed(loaded: Loaded, spec: ProcessSpec, limits: Limits) -> None:
+    """`check_replay` from within a task: process code must not be entered from one, so a callback does it."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def check() -> None:
+        try:
+            check_replay(loaded, spec, limits)
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    loop.call_soon(check)
+    await done
 
 
 def check_replay(loaded: Loaded, spec: ProcessSpec, limits: Limits) -> None:
