@@ -90,9 +90,14 @@ class Course:
         if self._last is None or (snapshot.counts, snapshot.closed) != (self._last.counts, self._last.closed):
             self._moved = time.monotonic()
         elif time.monotonic() - self._moved > STALLED_AFTER + self._outage_seconds:
-            raise Stalled(f"nothing moves any more: {snapshot.counts}")
+            raise Stalled(f"nothing moves any more: {snapshot.counts}{await self._parked()}")
         self._last = snapshot
         return snapshot
+
+    async def _parked(self) -> str:
+        """The first instances that wait for an operator, and why."""
+        found = [f"\n  {each.id}: {each.error}" async for each in self._client.list(status="parked", limit=5)]
+        return "".join(found)
 
     def _fail_shipping(self, _: Snapshot) -> str:
         self._world.outage("shipping", self._outage_seconds)
