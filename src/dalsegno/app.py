@@ -15,7 +15,7 @@ from dalsegno.authoring.process import Process
 from dalsegno.contracts import codec
 from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.node import Node
-from dalsegno.engine.operations import Request
+from dalsegno.engine.requests import Request
 from dalsegno.engine.shadow import replayed
 from dalsegno.engine.starts import IfExists
 from dalsegno.errors import DefinitionError, LimitExceeded, NotFound, UsageError

@@ -10,8 +10,8 @@ import msgspec
 
 from dalsegno.contracts.event import AnyEvent, key_of, payload_of
 from dalsegno.engine.node import Node
-from dalsegno.engine.operations import Reply, Request
-from dalsegno.engine.residents import records
+from dalsegno.engine.requests import Reply, Request
+from dalsegno.engine.residents import last_end, records
 from dalsegno.engine.starts import IfExists, check_same
 from dalsegno.engine.turns import input_hash
 from dalsegno.errors import NotFound, Refused
@@ -100,11 +100,7 @@ async def stored_end(store: Store, namespace: str, id: str) -> e.Ended | None:
         raise NotFound(f"no instance {id!r} in namespace {namespace!r}")
     if row.status not in FINAL:
         return None
-    loaded = await store.load([row.key])
-    for record in reversed(records(loaded[0].journal)):
-        if isinstance(record.entry, e.Ended):
-            return record.entry
-    return None
+    return last_end(await store.load([row.key]))
 
 
 class InProcess:
@@ -136,7 +132,7 @@ class InProcess:
             assert row is not None
             check_same(row, spec.name, data, if_exists)
             if if_exists == "restart":
-                await node.operations.restart(row, spec, data, by)
+                await node.stored.restart(row, spec, data, by)
             return row.key
         return key
 

@@ -11,7 +11,7 @@ import msgspec
 
 from dalsegno.contracts import codec
 from dalsegno.contracts.event import AnyEvent
-from dalsegno.engine.operations import Request
+from dalsegno.engine.requests import Request
 from dalsegno.errors import NotFound, ProcessCancelled, ProcessTerminated
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.fault import restore

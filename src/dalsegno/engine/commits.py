@@ -25,7 +25,7 @@ class Committer:
         self._loop = loop
         self._committed = committed
         self._failed = failed
-        self._flying = False
+        self._flying: Batch | None = None
         self._scheduled = False
         self._broken: BaseException | None = None
         self.batch = Batch()
@@ -33,25 +33,24 @@ class Committer:
 
     def touch(self) -> None:
         """Say that the batch holds something; it is written at the end of the loop's turn."""
-        if not self._flying and not self._scheduled:
+        if self._flying is None and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._flying or self._broken is not None:
+        if self._flying is not None or self._broken is not None:
             return
         batch = self.batch
         self.batch = Batch()
-        self._flying = True
+        self._flying = batch
         self._store.commit(batch, lambda result: self._done(batch, result))
 
     def _done(self, batch: Batch, result: Committed | BaseException) -> None:
-        self._flying = False
+        self._flying = None
         if isinstance(result, BaseException):
-            if self._broken is None:
-                self._broken = result
-                self._failed(result)
+            _break_promises(batch, result)
+            self._failed(result)
             return
         self.commits += 1
         batch.committed = True
@@ -59,20 +58,40 @@ class Committer:
         if not self.batch.is_empty():
             self._flush()
         self._committed(batch, result)
+        for promise in batch.promises:
+            if not promise.done():
+                promise.set_result(None)
 
     def durable(self) -> asyncio.Future[None]:
         """A future that is done once everything written so far is durable."""
         future: asyncio.Future[None] = self._loop.create_future()
         if self._broken is not None:
             future.set_exception(self._broken)
-        elif self.batch.is_empty() and not self._flying:
-            future.set_result(None)
-        else:
-            self.batch.after.append(lambda: None if future.done() else future.set_result(None))
+        elif not self.batch.is_empty():
+            self.batch.promises.append(future)
             self.touch()
+        elif self._flying is not None:
+            self._flying.promises.append(future)
+        else:
+            future.set_result(None)
         return future
+
+    def fail(self, error: BaseException) -> None:
+        """Write nothing more; whoever waits for a commit learns why."""
+        if self._broken is None:
+            self._broken = error
+            for batch in (self._flying, self.batch):
+                if batch is not None:
+                    _break_promises(batch, error)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being written."""
-        return not self._flying and self.batch.is_empty()
+        return self._flying is None and self.batch.is_empty()
+
+
+def _break_promises(batch: Batch, error: BaseException) -> None:
+    waiting = [*batch.promises, *(start.tag[2] for start in batch.starts if start.tag is not None)]
+    for promise in waiting:
+        if promise is not None and not promise.done():
+            promise.set_exception(error)

@@ -42,7 +42,7 @@ class Definitions:
         if (row.process, row.version) not in self._missed:
             self._missed.add((row.process, row.version))
             _log.warning(
-                "instance %r needs process %r version %d, which this node has no code for: it waits for a node that has",
+                "instance %r needs process %r version %d, which has no code here: it waits for a node that has",
                 row.id,
                 row.process,
                 row.version,

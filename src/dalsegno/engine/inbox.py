@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dalsegno.engine.operations import Reply, Request
+from dalsegno.engine.requests import Reply, Request
 from dalsegno.engine.resident import Resident
+from dalsegno.engine.residents import last_end
+from dalsegno.engine.turns import ChildRefused
+from dalsegno.errors import StartConflict
 from dalsegno.kernel import entries as e
+from dalsegno.kernel.fault import capture
 from dalsegno.kernel.points import reach
-from dalsegno.kernel.ports import Match, Message
+from dalsegno.kernel.ports import FINAL, Match, Message
 
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
@@ -75,8 +79,10 @@ class Inbox:
     async def _handle(self, message: Message) -> None:
         reach("message.before")
         if message.verb == "child_ended":
-            entry = msgspec.json.decode(message.body, type=e.ChildEnded)
-            await self._child_ended(message, entry)
+            await self._child_ended(message, msgspec.json.decode(message.body, type=e.ChildEnded))
+            return
+        if message.verb == "child_refused":
+            await self._child_refused(message, msgspec.json.decode(message.body, type=ChildRefused))
             return
         request = msgspec.json.decode(message.body, type=Request)
         if message.verb == "update":
@@ -103,6 +109,22 @@ class Inbox:
             self.reply(message.position, Reply())
         else:
             node.loop.call_soon(node.waking.wake, row.key, deliver)
+
+    async def _child_refused(self, message: Message, refused: ChildRefused) -> None:
+        """A child's id was taken: by the child itself in an earlier run of this code, or by somebody else."""
+        store = self._node.store
+        row = await store.find(message.namespace, refused.child)
+        mine = (message.instance, refused.operation, refused.input_hash)
+        if row is None or (row.parent, row.parent_operation, row.input_hash) != mine:
+            error = StartConflict(f"child id {refused.child!r} is taken in namespace {message.namespace!r}")
+            await self._child_ended(message, e.ChildEnded(refused.operation, "failed", error=capture(error)))
+        elif row.status in FINAL:
+            ended = last_end(await store.load([row.key]))
+            found = e.ChildEnded(refused.operation, ended.outcome, ended.result, ended.error)
+            await self._child_ended(message, found)
+        else:
+            # It runs, and will tell its parent when it ends.
+            self.reply(message.position, Reply())
 
     def reply(self, position: int, reply: Reply) -> None:
         """Write the reply to a message; whoever sent it is rung when it is durable."""

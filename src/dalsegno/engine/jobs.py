@@ -164,16 +164,16 @@ class AsyncSteps:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
 
-async def within(timeout: float, job: Job, work: Any) -> Any:
+async def within(timeout_seconds: float, job: Job, work: Any) -> Any:
     """Await an attempt for so long at most. Raises `AttemptTimedOut`."""
-    limit = asyncio.timeout(timeout)
+    limit = asyncio.timeout(timeout_seconds)
     try:
         async with limit:
             return await work
     except TimeoutError as error:
         if limit.expired():
             raise AttemptTimedOut(
-                f"{job.describe()} didn't end within {timeout:g} s; whether it took effect is unknown"
+                f"{job.describe()} didn't end within {timeout_seconds:g} s; whether it took effect is unknown"
             ) from error
         raise
 

@@ -15,6 +15,7 @@ from dalsegno.engine.definitions import Definitions
 from dalsegno.engine.inbox import Inbox
 from dalsegno.engine.operations import Operations
 from dalsegno.engine.outcomes import Outcomes
+from dalsegno.engine.parking import Parking
 from dalsegno.engine.recovery import recover
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import Residents, Waking
@@ -23,6 +24,7 @@ from dalsegno.engine.shadow import check_replay
 from dalsegno.engine.slow import SlowSteps
 from dalsegno.engine.starts import Starts
 from dalsegno.engine.steps import Steps
+from dalsegno.engine.stored import Stored
 from dalsegno.engine.timers import Timers
 from dalsegno.engine.transactions import Transactions
 from dalsegno.engine.turns import Turns
@@ -78,6 +80,8 @@ class Node:
         self.results = Results()
         self.waking = Waking(self)
         self.starts = Starts(self)
+        self.parking = Parking(self)
+        self.stored = Stored(self)
         self.operations = Operations(self)
         self.turns = Turns(self)
         self.inbox = Inbox(self)

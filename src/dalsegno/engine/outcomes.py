@@ -42,7 +42,7 @@ class Outcomes:
     def _drain(self) -> None:
         done = self._done
         for _ in range(min(len(done), _DRAINED_AT_ONCE)):
-            self._settle(*done.popleft())
+            self._node.guarded(self._settle, *done.popleft())
         if done:
             # The rest follows in the loop's next turn: what is ready so far is being written meanwhile.
             self._node.loop.call_soon(self._drain)
@@ -84,7 +84,7 @@ class Outcomes:
         else:
             self.fail(job, error)
         if resident.paused:
-            self._node.operations.leave_if_quiet(resident)
+            self._node.parking.leave_if_quiet(resident)
 
     def _cancelled(self, job: Job) -> None:
         if job.call.cancelled:
@@ -115,6 +115,6 @@ class Outcomes:
         turns.advance(job.resident, e.AttemptFailed(call.key, job.attempt, fault, next_at, unknown, job.started_at))
         reach("attempt_failed.appended")
         if final:
-            self._node.operations.park(
+            self._node.parking.park(
                 job.resident, f"step {call.key!r} failed {job.attempt} times, the last time with {fault.message}"
             )

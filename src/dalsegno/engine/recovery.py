@@ -32,7 +32,7 @@ async def recover(node: Node) -> None:
         after = keys[-1]
     reach("recover.loaded")
     for key in await node.store.mismatched():
-        await node.operations.try_again(key)
+        await node.parking.try_again(key)
 
 
 async def _room(node: Node) -> None:
@@ -43,7 +43,7 @@ async def _room(node: Node) -> None:
 
 
 def _park(node: Node, resident: Resident) -> None:
-    node.operations.park(
+    node.parking.park(
         resident,
         f"the node crashed {node.limits.crashes_before_parking} times while this instance was running and made no "
         "progress: it may be what crashes it",

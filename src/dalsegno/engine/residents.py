@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from dalsegno.engine.resident import Resident
+from dalsegno.errors import DalsegnoError, Refused, StoreError
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.points import reach
@@ -83,6 +84,7 @@ class Residents:
 
 
 Then = Callable[[Resident], None]
+Otherwise = Callable[[DalsegnoError], None]
 
 
 class Waking:
@@ -90,20 +92,23 @@ class Waking:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._wanted: dict[int, list[Then]] = {}
+        self._wanted: dict[int, list[tuple[Then | None, Otherwise | None]]] = {}
         self._loading = False
 
-    def wake(self, key: int, then: Then | None = None) -> None:
-        """Have an instance in memory; `then` is called with it, at once if it is there."""
+    def wake(self, key: int, then: Then | None = None, otherwise: Otherwise | None = None) -> None:
+        """Have an instance in memory; `then` is called with it, at once if it is there.
+
+        `otherwise` is called with the reason where it can't be: it ended, was set aside, or has no code here.
+        """
         resident = self._node.residents.get(key)
         if resident is not None:
-            # One that ended stays until its end is durable; nobody wants it any more.
-            if then is not None and not resident.gone:
-                then(resident)
+            if not resident.gone:
+                if then is not None:
+                    then(resident)
+            elif otherwise is not None:
+                otherwise(Refused(f"instance {resident.id!r} is {resident.status}"))
             return
-        wanted = self._wanted.setdefault(key, [])
-        if then is not None:
-            wanted.append(then)
+        self._wanted.setdefault(key, []).append((then, otherwise))
         if not self._loading:
             self._loading = True
             self._node.spawn(self._load())
@@ -129,15 +134,24 @@ class Waking:
     def _loaded(self, keys: list[int], loaded: list[Loaded]) -> None:
         found = {item.row.key: item for item in loaded}
         for key in keys:
-            callbacks = self._wanted.pop(key, [])
-            item = found.get(key)
-            if item is None or item.row.status in FINAL or item.row.status in ("paused", "parked"):
-                continue
-            resident = self._node.residents.get(key) or self._revive(item)
-            if resident is not None:
-                for callback in callbacks:
-                    callback(resident)
+            self._node.guarded(self._hand_out, self._wanted.pop(key, []), found.get(key))
         reach("wake.loaded")
+
+    def _hand_out(self, wanted: list[tuple[Then | None, Otherwise | None]], item: Loaded | None) -> None:
+        if item is None:
+            return
+        row = item.row
+        resident = None
+        if row.status not in FINAL and row.status not in ("paused", "parked"):
+            resident = self._node.residents.get(row.key) or self._revive(item)
+        for then, otherwise in wanted:
+            if resident is not None and not resident.gone:
+                if then is not None:
+                    then(resident)
+            elif otherwise is not None:
+                known = self._node.definitions.find(row.process, row.version)
+                status = row.status if known is not None else f"without its code here ({row.process} v{row.version})"
+                otherwise(Refused(f"instance {row.id!r} is {status}"))
 
     def _revive(self, item: Loaded) -> Resident | None:
         """An instance from its journal; `None` where this node has no code for it or it had to be parked."""
@@ -156,7 +170,7 @@ class Waking:
         resident.waits_for = row.waiting_for
         resident.parent, resident.parent_operation = row.parent, row.parent_operation
         node.residents.add(resident)
-        if not node.operations.replay(resident, item):
+        if not node.parking.replay(resident, item):
             return None
         at = node.store.now()
         if not row.begun:
@@ -168,3 +182,11 @@ class Waking:
 def records(journal: list[tuple[int, int, bytes]]) -> list[e.Record]:
     """A stored journal as records."""
     return [e.Record(seq, at, e.decode(data)) for seq, at, data in journal]
+
+
+def last_end(loaded: list[Loaded]) -> e.Ended:
+    """How a loaded instance ended."""
+    for record in reversed(records(loaded[0].journal)):
+        if isinstance(record.entry, e.Ended):
+            return record.entry
+    raise StoreError(f"instance {loaded[0].row.id!r} is {loaded[0].row.status}, but its journal has no end")

@@ -11,7 +11,6 @@ from dalsegno.errors import StartConflict
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.definition import Arguments, ProcessSpec
 from dalsegno.kernel.execution import Execution
-from dalsegno.kernel.fault import capture
 from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import FINAL, InstanceRow, Start
 
@@ -55,15 +54,10 @@ class Starts:
             done.set_result(key)
 
     def _refused(self, start: Start, done: asyncio.Future[int | None] | None) -> None:
-        if done is not None:
-            if not done.done():
-                done.set_result(None)
-        elif start.parent is not None:
-            parent = self._node.residents.by_id(start.namespace, start.parent)
-            error = StartConflict(f"child id {start.id!r} is taken in namespace {start.namespace!r}: give another id")
-            ended = e.ChildEnded(str(start.parent_operation), "failed", error=capture(error))
-            if parent is not None:
-                self._node.turns.advance(parent, ended)
+        if done is not None and not done.done():
+            done.set_result(None)
+        if start.refusal is not None:
+            self._node.inbox.look()
 
     def begin(self, key: int, start: Start, started: e.Started, spec: ProcessSpec, prepared: Arguments | None) -> None:
         """Run a new instance until it waits for the first time."""

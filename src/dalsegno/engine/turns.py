@@ -10,6 +10,7 @@ import msgspec
 
 from dalsegno.contracts import codec
 from dalsegno.engine.resident import Resident
+from dalsegno.errors import DalsegnoError
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.calls import CancelChild, CancelStep, DropWait, StepCall, WaitCall, WithdrawAsk
 from dalsegno.kernel.execution import Execution
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 MISMATCH = "the code that its journal was written with"
 _KINDS = e.KINDS
 _encode = e.encode
+
+
+class ChildRefused(msgspec.Struct):
+    """A child's id was taken; unless it is that very child, the parent learns of a conflict."""
+
+    operation: str
+    child: str
+    input_hash: int
 
 
 class Turns:
@@ -59,7 +68,7 @@ class Turns:
         if resident.gone or resident.execution.ended is not None:
             return
         if resident.next_seq - resident.base_seq >= self._longest:
-            self._node.operations.park(
+            self._node.parking.park(
                 resident,
                 f"its journal has {self._longest} entries (Limits.journal_entries): end the run with "
                 "continue_as_new(), or raise the limit",
@@ -69,13 +78,16 @@ class Turns:
         at = self._now()
         self._append(resident, entry, at)
         reach("advance.appended")
-        resident.execution.deliver(entry, at)
-        self.absorb(resident, at)
+        self.delivered(resident, entry, at)
 
     def delivered(self, resident: Resident, entry: e.Delivery, at: int) -> None:
         """Run the process with an entry that is journaled already."""
-        resident.execution.deliver(entry, at)
-        self.absorb(resident, at)
+        try:
+            resident.execution.deliver(entry, at)
+        except DalsegnoError as error:
+            self._node.parking.park(resident, str(error))
+        else:
+            self.absorb(resident, at)
 
     def remark(self, resident: Resident, entry: e.Remark) -> None:
         """Journal something for readers."""
@@ -98,7 +110,7 @@ class Turns:
         """Take up what the process wants after it ran."""
         execution = resident.execution
         if execution.mismatch is not None:
-            self._node.operations.park_mismatch(resident, execution.mismatch)
+            self._node.parking.park_mismatch(resident, execution.mismatch)
             return
         out = execution.out
         if out:
@@ -239,9 +251,20 @@ class Turns:
                 at=at,
                 parent=resident.id,
                 parent_operation=entry.operation,
+                refusal=self._refusal(resident, entry, at),
             ),
             started,
             call.spec if call is not None else None,
+        )
+
+    def _refusal(self, resident: Resident, entry: e.ChildStarted, at: int) -> Message:
+        refused = ChildRefused(entry.operation, entry.child, input_hash(entry.process, entry.input))
+        return Message(
+            namespace=resident.namespace,
+            instance=resident.id,
+            verb="child_refused",
+            body=msgspec.json.encode(refused),
+            at=at,
         )
 
     def _cancel_child(self, resident: Resident, item: CancelChild, at: int) -> None:

@@ -75,7 +75,7 @@ class Execution:
         "_outcome_waiters",
         "_random",
         "_recorded",
-        "_runs",
+        "_seen_updates",
         "_started",
         "asks",
         "children",
@@ -128,6 +128,7 @@ class Execution:
         self._consumed: dict[tuple[str, bytes], int] = {}
         self._outcome_waiters: dict[str, asyncio.Future[None]] = {}
         self._random: random.Random | None = None
+        self._seen_updates: set[str] = set()
 
     def __str__(self) -> str:
         return f"instance {self.instance!r} ({self.spec.name})"
@@ -226,9 +227,9 @@ class Execution:
         asyncio._set_running_loop(self.loop)
         try:
             for task in live:
-                task._log_destroy_pending = False
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
                 except (Dropped, RuntimeError):
                     # The code tried to go on in a `finally`; it was refused, which is all that matters.
                     pass
@@ -335,6 +336,7 @@ class Execution:
             _resolve(call.future, lambda: codec.decode(entry.answer, call.answer_type, entry.operation))
 
     def _on_update(self, entry: e.UpdateReceived) -> None:
+        self._seen_updates.add(entry.update)
         handler = self._handlers.get(entry.event_type)
         if handler is None:
             self.unhandled_updates.setdefault(entry.event_type, []).append(entry)
@@ -571,6 +573,10 @@ class Execution:
                 known = 1
             self._counts[name] = known
         return bool(known)
+
+    def knows_update(self, update: str) -> bool:
+        """Whether this run has been given an update already."""
+        return update in self._seen_updates
 
     def on_update(self, event_type: type[Event], handler: Callable[[Any], Any]) -> None:
         """Answer updates of this type from now on, the early ones first."""

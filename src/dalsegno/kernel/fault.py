@@ -37,7 +37,7 @@ def capture(error: BaseException) -> Fault:
     cause = error.__cause__
     return Fault(
         type=f"{kind.__module__}:{kind.__qualname__}",
-        message=str(error),
+        message=_text(error),
         args=_json(list(error.args)) if not isinstance(error, BaseExceptionGroup) else EMPTY,
         attributes=_json(error.__dict__) if error.__dict__ else EMPTY,
         cause=capture(cause) if cause is not None else None,
@@ -46,11 +46,20 @@ def capture(error: BaseException) -> Fault:
     )
 
 
+def _text(error: BaseException) -> str:
+    """An error's message, as text that can be written whatever is in it."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its message can't be shown: {type(broken).__name__})"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _traceback_text(error: BaseException) -> str:
     if error.__traceback__ is None:
         return ""
     lines = "".join(traceback.format_tb(error.__traceback__)).splitlines()
-    return "\n".join(lines[-_TRACEBACK_LINES:])
+    return "\n".join(lines[-_TRACEBACK_LINES:]).encode("utf-8", "backslashreplace").decode()
 
 
 def _json(value: Any) -> msgspec.Raw:

@@ -53,6 +53,8 @@ class Start(msgspec.Struct, kw_only=True):
     at: int
     parent: str | None = None
     parent_operation: str | None = None
+    #: a message to store in the same commit if the id is taken
+    refusal: Message | None = None
     tag: Any = None
 
 
@@ -186,6 +188,7 @@ class Batch:
         "events",
         "heartbeats",
         "messages",
+        "promises",
         "replies",
         "rows",
         "starts",
@@ -215,6 +218,8 @@ class Batch:
         self.dispatches: list[tuple[Any, Any]] = []
         #: called on the node's loop once the batch is durable
         self.after: list[Callable[[], None]] = []
+        #: futures that are done once the batch is durable, or fail with the store
+        self.promises: list[asyncio.Future[None]] = []
         self.committed = False
 
     def add(self, key: int, seq: int, at: int, kind: str, entry: bytes) -> None:

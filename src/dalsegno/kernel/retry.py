@@ -53,7 +53,7 @@ class Retry(msgspec.Struct, frozen=True):
 
     def is_final(self, attempt: int, error: BaseException) -> bool:
         """Whether no attempt follows this one."""
-        if isinstance(error, (UsageError, ContractError)) or isinstance(error, self.never_on):
+        if isinstance(error, (UsageError, ContractError, *self.never_on)):
             return True
         return self.attempts is not None and attempt >= self.attempts
 

@@ -81,7 +81,8 @@ class Disk:
         for event in batch.events:
             found.matches += self._publish(event)
         self._people(batch)
-        for message in batch.messages:
+        refusals = [s.refusal for s, key in zip(batch.starts, found.start_keys, strict=True) if key is None]
+        for message in [*(m for m in refusals if m is not None), *batch.messages]:
             self.last_message += 1
             message.position = self.last_message
             self.messages[self.last_message] = message

@@ -10,7 +10,7 @@ import msgspec
 
 from dalsegno.errors import Fenced
 from dalsegno.kernel.points import reach
-from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Start, Transaction, WaitRow
+from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Message, Start, Transaction, WaitRow
 from dalsegno.stores.sqlite.connection import Connection, MultiRow, query
 
 _insert_instances = MultiRow("insert_instances")
@@ -69,9 +69,11 @@ def _write(connection: Connection, batch: Batch, owned: bool) -> Committed:
     for event in batch.events:
         found.matches += publish(connection, event)
     _write_people(connection, batch)
+    for start, taken in zip(batch.starts, found.start_keys, strict=True):
+        if taken is None and start.refusal is not None:
+            _send(connection, start.refusal)
     for message in batch.messages:
-        sent = (message.namespace, message.instance, message.verb, message.body, message.by, message.at)
-        message.position = connection.execute(query("insert_message"), sent).fetchone()[0]
+        _send(connection, message)
     for position, reply, at in batch.replies:
         connection.execute(query("reply_message"), (reply, at, position))
     for beat in batch.heartbeats:
@@ -82,6 +84,11 @@ def _write(connection: Connection, batch: Batch, owned: bool) -> Committed:
     for work in batch.transactions:
         found.transactions.append(_transact(connection, work))
     return found
+
+
+def _send(connection: Connection, message: Message) -> None:
+    values = (message.namespace, message.instance, message.verb, message.body, message.by, message.at)
+    message.position = connection.execute(query("insert_message"), values).fetchone()[0]
 
 
 def _write_people(connection: Connection, batch: Batch) -> None:

@@ -39,7 +39,10 @@ class OwnerLock:
 def acquire(
     connection: sqlite3.Connection, path: str, name: str, doorbell: int, lease_seconds: float, lock: OwnerLock
 ) -> tuple[int, bool]:
-    """Become the owner; returns the new epoch, and whether the last owner died. Raises `StoreOwned` while another engine lives and holds its lease."""
+    """Become the owner; returns the new epoch, and whether the last owner died.
+
+    Raises `StoreOwned` while another engine lives and holds its lease.
+    """
     nobody_lives = lock.take()
     connection.execute("BEGIN IMMEDIATE")
     try:

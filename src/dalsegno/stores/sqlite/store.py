@@ -111,10 +111,6 @@ class SqliteStore:
 
     async def open(self, *, owner: bool, name: str, lease_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        if owner:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        elif not os.path.exists(self.path):
-            raise StoreError(f"{self.path} doesn't exist. Start a node on it first, or name another file.")
         self._doorbell = Doorbell()
         try:
             writing, reading = await asyncio.to_thread(self._connect, owner, name, lease_seconds)
@@ -125,6 +121,10 @@ class SqliteStore:
         self._doorbell.open()
 
     def _connect(self, owner: bool, name: str, lease_seconds: float) -> tuple[Connection, Connection]:
+        if owner:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        elif not os.path.exists(self.path):
+            raise StoreError(f"{self.path} doesn't exist. Start a node on it first, or name another file.")
         writing = connect(self.path, self._durability)
         try:
             if owner:
@@ -145,7 +145,11 @@ class SqliteStore:
     async def close(self) -> None:
         epoch = self._epoch
         if epoch is not None:
-            await self._writer.call(lambda c: c.execute(query("end_node"), (now(), epoch)).rowcount)
+            try:
+                await self._writer.call(lambda c: c.execute(query("end_node"), (now(), epoch)).rowcount)
+            except StoreError:
+                # The next owner finds an epoch that never ended, and takes over as after a crash.
+                pass
         await self._reader.close()
         await self._writer.close()
         self._doorbell.close()

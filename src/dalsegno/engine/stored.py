@@ -1,0 +1,166 @@
+"""What is done to an instance that isn't in memory: its journal is read, and written once, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dalsegno.engine.reopening import copy_for_fork, discarded_by_retry
+from dalsegno.engine.requests import Done, Request, refusal, value_of
+from dalsegno.engine.resident import Resident
+from dalsegno.engine.residents import records
+from dalsegno.errors import DalsegnoError, NotFound, Refused
+from dalsegno.kernel import entries as e
+from dalsegno.kernel.definition import ProcessSpec
+from dalsegno.kernel.ports import Change, InstanceRow, Loaded, Start
+
+if TYPE_CHECKING:
+    from dalsegno.engine.node import Node
+
+
+class Stored:
+    """Operations on stored instances."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, key: int, *statuses: str) -> AsyncIterator[Loaded]:
+        """An instance that nobody else changes meanwhile. Raises `Refused` unless it is in one of the statuses."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                await self._node.settled()
+                loaded = await self._node.store.load([key])
+                if not loaded:
+                    raise NotFound(f"no instance has the key {key}")
+                row = loaded[0].row
+                if statuses and row.status not in statuses:
+                    raise Refused(f"instance {row.id!r} is {row.status} already")
+                yield loaded[0]
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+
+    async def _append(self, item: Loaded, entry: Any, status: str, done: Done | None = None, **fields: Any) -> None:
+        """Write an entry, a status and the reply to whoever asked, in one commit."""
+        row = item.row
+        at = self._node.store.now()
+        batch = self._node.committer.batch
+        seq = item.journal[-1][0] + 1
+        batch.add(row.key, seq, at, e.kind(entry), e.encode(entry))
+        fields = {"run": row.run, "base_seq": row.base_seq, **fields}
+        if status == "terminated":
+            fields["ended_at"] = at
+        batch.changes[row.key] = Change(key=row.key, status=status, at=at, **fields)
+        if done is not None:
+            done(value_of(None))
+        await self._node.committer.durable()
+
+    def go_on(
+        self,
+        row: InstanceRow,
+        remark: e.Resumed,
+        then: Callable[[Resident], None] | None = None,
+        otherwise: Callable[[DalsegnoError], None] | None = None,
+    ) -> None:
+        """Let a paused or parked instance run again."""
+        self._spawn(self._go_on(row, remark, then, otherwise), otherwise)
+
+    async def _go_on(
+        self, row: InstanceRow, remark: e.Resumed, then: Any, otherwise: Any, done: Done | None = None
+    ) -> None:
+        async with self._alone(row.key, "paused", "parked") as item:
+            await self._append(item, remark, "running", done)
+        self._wake(row.key, then, otherwise)
+        self._node.inbox.look()
+
+    def resume(self, row: InstanceRow, remark: e.Resumed, done: Done) -> None:
+        """Let a paused or parked instance run again, and say so."""
+        self._spawn(self._go_on(row, remark, None, None, done), lambda error: done(refusal(error)))
+
+    def terminate(self, row: InstanceRow, entry: e.Ended, done: Done) -> None:
+        """End an instance that can't be brought into memory."""
+        self._spawn(self._terminate(row, entry, done), lambda error: done(refusal(error)))
+
+    async def _terminate(self, row: InstanceRow, entry: e.Ended, done: Done) -> None:
+        async with self._alone(row.key, "running", "waiting", "paused", "parked") as item:
+            for record in records(item.journal):
+                if isinstance(record.entry, e.EventAwaited):
+                    self._node.committer.batch.unwaits.append((row.key, record.entry.operation))
+            await self._append(item, entry, "terminated", done)
+        self._node.results.ended(row.key, entry)
+
+    def retry(self, row: InstanceRow, request: Request, done: Done) -> None:
+        """Go on with a failed instance from its failure."""
+        self._spawn(self._retry(row, request, done), lambda error: done(refusal(error)))
+
+    async def _retry(self, row: InstanceRow, request: Request, done: Done) -> None:
+        async with self._alone(row.key, "failed", "cancelled", "terminated") as item:
+            remark = e.Reopened(discarded_by_retry(records(item.journal)), request.by, request.reason)
+            await self._append(item, remark, "running", done)
+        self._wake(row.key)
+
+    async def restart(self, row: InstanceRow, spec: ProcessSpec, data: bytes, by: str | None) -> None:
+        """Begin a new run of an ended instance; its journal goes on."""
+        async with self._alone(row.key, "completed", "failed", "cancelled", "terminated") as item:
+            started = e.Started(spec.name, spec.version, msgspec.Raw(data), run=item.row.run + 1, by=by)
+            base_seq = item.journal[-1][0] + 1
+            await self._append(item, started, "running", run=item.row.run + 1, base_seq=base_seq)
+        self._wake(row.key)
+
+    def fork(self, row: InstanceRow, request: Request, done: Done) -> None:
+        """Copy an instance as it stood before a step."""
+        self._spawn(self._fork(row, request, done), lambda error: done(refusal(error)))
+
+    async def _fork(self, row: InstanceRow, request: Request, done: Done) -> None:
+        async with self._alone(row.key) as item:
+            new_id = request.new_id or f"{row.id}-fork-{item.journal[-1][0]}"
+            journal = copy_for_fork(records(item.journal), row, new_id, request.step, request.by)
+        start = Start(
+            namespace=row.namespace,
+            id=new_id,
+            process=row.process,
+            version=row.version,
+            input_hash=row.input_hash,
+            entry=b"",
+            at=self._node.store.now(),
+        )
+        self.copy(start, journal, done)
+
+    def copy(self, start: Start, journal: list[e.Record], done: Done) -> None:
+        """Store an instance that begins with a journal of its own, and run it."""
+        node = self._node
+        rows = [(r.seq, r.at, e.kind(r.entry), e.encode(r.entry)) for r in journal]
+
+        def copied(key: int | None) -> None:
+            if key is None:
+                done(refusal(Refused(f"instance {start.id!r} exists already in namespace {start.namespace!r}")))
+            else:
+                node.waking.wake(key)
+                done(value_of(start.id))
+
+        start.tag = copied
+        node.committer.batch.copies.append((start, rows))
+        node.committer.touch()
+
+    def _wake(self, key: int, then: Any = None, otherwise: Any = None) -> None:
+        # Process code must not be entered from within a task.
+        self._node.loop.call_soon(self._node.guarded, self._node.waking.wake, key, then, otherwise)
+
+    def _spawn(self, work: Any, refused: Callable[[DalsegnoError], None] | None) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except DalsegnoError as error:
+                if self._node.failure is not None:
+                    raise
+                if refused is not None:
+                    refused(error)
+
+        self._node.spawn(guarded())
