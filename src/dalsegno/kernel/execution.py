@@ -137,9 +137,16 @@ class Execution:
 
     def deliver(self, entry: e.Delivery, at: int) -> None:
         """Feed the next entry and run until the process waits. `at` is in microseconds since the epoch."""
+        self.loop.enter()
+        try:
+            self._feed(entry, at)
+        finally:
+            self.loop.leave()
+
+    def _feed(self, entry: e.Delivery, at: int) -> None:
         self.loop.now_seconds = at / 1e6
         _DELIVER[type(entry)](self, entry)
-        self.loop.run_until_idle()
+        self.loop.run_entered()
         if self._main is not None and self._main.done() and self.ended is None and not self.dropped:
             self._close()
 
@@ -150,19 +157,22 @@ class Execution:
         `crashed` says that steps may have been running when the node died.
         Raises `JournalMismatch`.
         """
-        counted = self._counting(records)
         deliveries = []
-        for record in counted:
-            name = emission_key(record.entry)
-            if name is None:
+        for record in self._counting(records):
+            name_of = _EMISSION_NAMES.get(type(record.entry))
+            if name_of is None:
                 deliveries.append(record)
             else:
-                self._recorded[name] = record.entry  # type: ignore[assignment]
+                self._recorded[name_of(record.entry)] = record.entry  # type: ignore[assignment]
         self.replaying = begun
-        for record in deliveries:
-            self.deliver(record.entry, record.at)  # type: ignore[arg-type]
-            if self.mismatch is not None:
-                raise self.mismatch
+        self.loop.enter()
+        try:
+            for record in deliveries:
+                self._feed(record.entry, record.at)  # type: ignore[arg-type]
+                if self.mismatch is not None:
+                    raise self.mismatch
+        finally:
+            self.loop.leave()
         self.replaying = False
         self._check_leftovers(final=self.ended is not None)
         if self.mismatch is not None:
@@ -175,11 +185,11 @@ class Execution:
         self.out.extend(self._open_work(crashed))
 
     def _counting(self, records: Iterable[e.Record]) -> list[e.Record]:
-        stored = list(records)
-        discarded: set[int] = set()
-        for record in stored:
-            if isinstance(record.entry, e.Reopened):
-                discarded.update(record.entry.discarded)
+        stored = [record for record in records if type(record.entry) not in _PLAIN_REMARKS]
+        reopened = [record.entry for record in stored if type(record.entry) is e.Reopened]
+        if not reopened:
+            return stored
+        discarded = {seq for entry in reopened for seq in entry.discarded}
         for record in stored:
             entry = record.entry
             if record.seq in discarded and isinstance(entry, e.StepCompleted) and entry.step.startswith("undo:"):
@@ -187,7 +197,7 @@ class Execution:
                 step = entry.step.removeprefix("undo:")
                 for name in (step, entry.step):
                     self.generations[name] = self.generations.get(name, 0) + 1
-        return [r for r in stored if r.seq not in discarded and not isinstance(r.entry, e.REMARKS)]
+        return [r for r in stored if r.seq not in discarded and type(r.entry) is not e.Reopened]
 
     def _open_work(self, crashed: bool) -> list[Any]:
         work: list[Any] = []
@@ -357,7 +367,7 @@ class Execution:
                 self.cancel_step(call)
             for task in self.loop.live_tasks():
                 task.cancel()
-            self.loop.run_until_idle()
+            self.loop.run_entered()
         if not self.pending and self.mismatch is None:
             self._end()
 
@@ -685,21 +695,18 @@ _DELIVER: dict[type, Callable[[Execution, Any], None]] = {
 _RECOMPUTED = (StepCall, CancelStep, DropWait)
 
 
-def emission_key(entry: e.Entry) -> str | None:
-    """The name under which an emission is said again on replay; `None` for deliveries."""
-    kind = type(entry)
-    if kind in _BY_OPERATION:
-        return str(entry.operation)  # type: ignore[union-attr]
-    if isinstance(entry, e.Changed):
-        return f"changed:{entry.change}"
-    if isinstance(entry, e.UpdateReplied):
-        return f"reply:{entry.update}"
-    if isinstance(entry, e.ENDINGS):
-        return "ended"
-    return None
-
-
-_BY_OPERATION = (e.EventAwaited, e.Published, e.ChildStarted, e.Asked, e.Annotated)
+#: the name under which an emission is said again on replay; what isn't here is a delivery
+_EMISSION_NAMES: dict[type, Callable[[Any], str]] = {
+    **{
+        kind: lambda entry: str(entry.operation)
+        for kind in (e.EventAwaited, e.Published, e.ChildStarted, e.Asked, e.Annotated)
+    },
+    e.Changed: lambda entry: f"changed:{entry.change}",
+    e.UpdateReplied: lambda entry: f"reply:{entry.update}",
+    e.Ended: lambda entry: "ended",
+    e.Continued: lambda entry: "ended",
+}
+_PLAIN_REMARKS = frozenset(e.REMARKS) - {e.Reopened}
 
 
 def child_result(spec: ProcessSpec, child: str, entry: e.ChildEnded) -> Any:

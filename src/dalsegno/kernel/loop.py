@@ -181,27 +181,39 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
         Called from a plain callback of the node's loop: CPython forbids entering a task within another.
         """
+        self.enter()
+        try:
+            self.run_entered()
+        finally:
+            self.leave()
+
+    def enter(self) -> None:
+        """Be the running loop."""
+        events._set_running_loop(self)
+
+    def leave(self) -> None:
+        """Let the loop that this one is driven from be the running one again."""
+        events._set_running_loop(self._outer)
+
+    def run_entered(self) -> None:
+        """Run until idle, as the running loop."""
         ready = self._ready
         budget = self._callbacks_per_turn
-        events._set_running_loop(self)
-        try:
-            while ready:
-                handle = ready.popleft()
-                if handle._cancelled:
-                    continue
-                budget -= 1
-                if not budget:
-                    raise ForbiddenInProcess(
-                        f"{self.owner}: process code ran {self._callbacks_per_turn} callbacks without waiting for "
-                        "anything: it spins. Wait with asyncio.sleep(seconds), an event or a step."
-                    )
-                context = handle.context
-                if context is None:
-                    handle.callback(*handle.args)
-                else:
-                    context.run(handle.callback, *handle.args)
-        finally:
-            events._set_running_loop(self._outer)
+        while ready:
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            budget -= 1
+            if not budget:
+                raise ForbiddenInProcess(
+                    f"{self.owner}: process code ran {self._callbacks_per_turn} callbacks without waiting for "
+                    "anything: it spins. Wait with asyncio.sleep(seconds), an event or a step."
+                )
+            context = handle.context
+            if context is None:
+                handle.callback(*handle.args)
+            else:
+                context.run(handle.callback, *handle.args)
 
     def next_timer(self) -> tuple[float, int] | None:
         """When the next timer is due (seconds since the epoch) and its number."""
