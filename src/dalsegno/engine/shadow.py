@@ -32,8 +32,12 @@ async def replayed(loaded: Loaded, spec: ProcessSpec, limits: Limits) -> None:
 
 def check_replay(loaded: Loaded, spec: ProcessSpec, limits: Limits) -> None:
     """Replay a stored run through the code. Raises `JournalMismatch` where it says anything else."""
-    execution = Execution(spec, loaded.row.namespace, loaded.row.id, limits)
-    journal = records(loaded.journal)
+    check_records(records(loaded.journal), spec, loaded.row.namespace, loaded.row.id, limits)
+
+
+def check_records(journal: list[e.Record], spec: ProcessSpec, namespace: str, id: str, limits: Limits) -> None:
+    """Replay the records of one run through the code. Raises `JournalMismatch` where it says anything else."""
+    execution = Execution(spec, namespace, id, limits)
     try:
         execution.replay(journal)
         ending = next((r.entry for r in reversed(journal) if isinstance(r.entry, e.ENDINGS)), None)
