@@ -240,8 +240,8 @@ class Execution:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:
                     task.get_coro().close()
-                except (Dropped, RuntimeError):
-                    # The code tried to go on in a `finally`; it was refused, which is all that matters.
+                except (Dropped, Exception):
+                    # The code tried to go on in a `finally`, or failed there: it doesn't count any more.
                     pass
         finally:
             asyncio._set_running_loop(outer)

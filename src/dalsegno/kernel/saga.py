@@ -78,10 +78,12 @@ class Saga:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         scope = self._scope
         assert scope is not None
+        if error is not None and not isinstance(error, (Exception, asyncio.CancelledError)):
+            # The instance leaves memory: what was done stays done. The context is no longer the one it entered with.
+            return
         current_scope.reset(self._token)
         if error is None:
             scope.hand_to_outer()
-        elif isinstance(error, (Exception, asyncio.CancelledError)):
-            # Anything else means that the instance leaves memory: what was done stays done.
+        else:
             scope.unwinding = True
             await shielded(self._execution, scope)
