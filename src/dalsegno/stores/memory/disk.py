@@ -10,6 +10,7 @@ import msgspec
 from dalsegno.errors import Fenced
 from dalsegno.kernel.ports import (
     Batch,
+    Change,
     Committed,
     EventRow,
     Heartbeat,
@@ -53,24 +54,12 @@ class Disk:
         """Write a batch."""
         found = Committed()
         found.start_keys = [self._start(s, owned, [(0, s.at, "started", s.entry)]) for s in batch.starts]
-        found.copy_keys = [self._start(s, True, journal) for s, journal in batch.copies]
+        found.copy_keys = [self._copy(s, journal) for s, journal in batch.copies]
         rows = batch.rows
         for i in range(0, len(rows), 5):
             self._append(*rows[i : i + 5])
         for change in batch.changes.values():
-            row = self.instances[change.key]
-            self.instances[change.key] = replace(
-                row,
-                status=change.status,
-                updated_at=change.at,
-                wake_at=change.wake_at,
-                waiting_for=change.waiting_for,
-                error=change.error,
-                ended_at=change.ended_at,
-                run=change.run,
-                base_seq=change.base_seq,
-                begun=True,
-            )
+            self._change(change)
         for key, values in batch.annotations:
             self._annotate(key, values)
         for pair in batch.unwaits:
@@ -129,6 +118,29 @@ class Disk:
         for entry in journal:
             self._append(key, *entry)
         return key
+
+    def _copy(self, start: Start, journal: list[tuple[int, int, str, bytes]]) -> int | None:
+        key = self._start(start, True, journal)
+        if key is not None and start.stands is not None:
+            start.stands.key = key
+            self._change(start.stands)
+        if key is not None and start.annotations is not None:
+            self._annotate(key, start.annotations)
+        return key
+
+    def _change(self, change: Change) -> None:
+        self.instances[change.key] = replace(
+            self.instances[change.key],
+            status=change.status,
+            updated_at=change.at,
+            wake_at=change.wake_at,
+            waiting_for=change.waiting_for,
+            error=change.error,
+            ended_at=change.ended_at,
+            run=change.run,
+            base_seq=change.base_seq,
+            begun=True,
+        )
 
     def _annotate(self, key: int, values: bytes) -> None:
         row = self.instances[key]

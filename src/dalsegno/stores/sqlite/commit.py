@@ -42,8 +42,7 @@ def commit(connection: Connection, batch: Batch, epoch: int | None) -> Committed
 
 def check_fence(connection: sqlite3.Connection, epoch: int) -> None:
     """Raise `Fenced` where another node took over."""
-    row = connection.execute(query("fence"), (epoch,)).fetchone()
-    if row is None or row[0] is not None:
+    if connection.execute(query("fence"), (epoch,)).fetchone() is None:
         raise Fenced(
             f"node epoch {epoch} was ended by another engine that took over: this one may write nothing. "
             "Start the node again if it is to run."
@@ -53,7 +52,7 @@ def check_fence(connection: sqlite3.Connection, epoch: int) -> None:
 def _write(connection: Connection, batch: Batch, owned: bool) -> Committed:
     found = Committed()
     if batch.starts:
-        found.start_keys = _insert_starts(connection, batch.starts, owned)
+        found.start_keys = _insert_starts(connection, batch, owned)
     if batch.copies:
         found.copy_keys = _insert_copies(connection, batch)
     if batch.rows:
@@ -110,10 +109,10 @@ def _write_people(connection: Connection, batch: Batch) -> None:
         connection.execute(query("close_task"), (c.state, c.answer, c.by, c.at, c.namespace, c.id))
 
 
-def _insert_starts(connection: Connection, starts: list[Start], owned: bool) -> list[int | None]:
-    """Insert instances with their first entry; an id that is taken gets no key."""
-    key = connection.execute(query("last_key")).fetchone()[0]
-    events_from = connection.execute(query("last_event")).fetchone()[0]
+def _insert_starts(connection: Connection, batch: Batch, owned: bool) -> list[int | None]:
+    """Insert instances; an id that is taken gets no key. Their first entries join the batch's rows."""
+    starts = batch.starts
+    key, events_from = connection.execute(query("last_key")).fetchone()
     flat: list[Any] = []
     for number, s in enumerate(starts, key + 1):
         flat += (number, s.namespace, s.id, s.process, s.version, s.input_hash, owned, s.at, s.at)
@@ -127,11 +126,9 @@ def _insert_starts(connection: Connection, starts: list[Start], owned: bool) -> 
             else None
             for number, s in enumerate(starts, key + 1)
         ]
-    rows: list[Any] = []
     for number_or_none, s in zip(keys, starts, strict=True):
         if number_or_none is not None:
-            rows += (number_or_none, 0, s.at, "started", s.entry)
-    _insert_entries.run(connection, rows)
+            batch.rows += (number_or_none, 0, s.at, "started", s.entry)
     return keys
 
 
@@ -149,6 +146,11 @@ def _insert_copies(connection: Connection, batch: Batch) -> list[int | None]:
         for seq, at, kind, entry in journal:
             rows += (key, seq, at, kind, entry)
         _insert_entries.run(connection, rows)
+        if start.stands is not None:
+            start.stands.key = key
+            _change(connection, {key: start.stands})
+        if start.annotations is not None:
+            connection.execute(query("annotate"), (start.annotations.decode(), key))
         keys.append(key)
     return keys
 

@@ -95,11 +95,11 @@ def query(name: str) -> str:
 class MultiRow:
     """A statement with one `VALUES` row, run for many rows at a time.
 
-    One statement is one call into SQLite, during which other Python threads run; a statement a row would
-    ask for the interpreter's lock at every row.
+    A statement is one call into SQLite, during which other Python threads run; each call more would wait for the
+    interpreter's lock again. So rows are filled up to the next size with rows of NULLs, which the statement skips.
     """
 
-    _SIZES = (400, 100, 25, 5, 1)
+    _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
     def __init__(self, name: str) -> None:
         head, found, tail = query(name).partition("VALUES (")
@@ -109,12 +109,12 @@ class MultiRow:
 
     def run(self, connection: sqlite3.Connection, flat: list[Any]) -> int:
         """Run for the rows in a flat list of values; returns how many rows changed."""
-        width, start, changed = self.width, 0, 0
-        left = len(flat) // width
-        for size in self._SIZES:
-            text = self._texts[size]
-            while left >= size:
-                end = start + size * width
-                changed += connection.execute(text, flat[start:end]).rowcount
-                start, left = end, left - size
-        return changed
+        width = self.width
+        most = self._SIZES[-1] * width
+        if len(flat) > most:
+            return sum(self.run(connection, flat[start : start + most]) for start in range(0, len(flat), most))
+        rows = len(flat) // width
+        size = next(n for n in self._SIZES if n >= rows)
+        if size > rows:
+            flat = flat + [None] * ((size - rows) * width)
+        return connection.execute(self._texts[size], flat).rowcount

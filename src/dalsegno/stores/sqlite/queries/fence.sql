@@ -1,1 +1,1 @@
-SELECT ended_at FROM nodes WHERE epoch = ?
+SELECT 1 FROM nodes WHERE epoch = ? AND ended_at IS NULL

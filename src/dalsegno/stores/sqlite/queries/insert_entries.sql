@@ -1,2 +1,2 @@
 INSERT INTO journal (instance, seq, at, kind, entry)
-VALUES (?, ?, ?, ?, ?)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?)) WHERE column1 IS NOT NULL
