@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dalsegno import Limits, ask, process, saga
+from collections.abc import Callable
+
+from dalsegno import Limits, ask, process, saga, step
 from dalsegno.testing import Lab
 
 
@@ -33,3 +35,29 @@ def test_code_that_fails_while_it_is_closed_disturbs_nobody() -> None:
             lab.start(fails_in_finally, number)
 
         assert [task.about for task in lab.tasks()] == [0, 1, 2]
+
+
+def test_a_step_that_takes_a_day_is_not_looked_at_all_day() -> None:
+    @step
+    async def load() -> str:
+        return "loaded"
+
+    @process
+    async def loads() -> str:
+        return await load()
+
+    with Lab() as lab:
+        lab.double(load).delays("1d")
+        looks = []
+        lab.app.node.slow._sweep = count(lab.app.node.slow._sweep, looks)  # type: ignore[method-assign]
+
+        assert lab.run(loads) == "loaded"
+        assert len(looks) < 5
+
+
+def count(function: Callable[[], None], calls: list[None]) -> Callable[[], None]:
+    def counted() -> None:
+        calls.append(None)
+        function()
+
+    return counted

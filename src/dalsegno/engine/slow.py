@@ -32,7 +32,7 @@ class SlowSteps:
         self._watched.append((job.started_at, job.resident.key, job.call.key))
         if not self._sweeping:
             self._sweeping = True
-            self._node.loop.call_later(_SWEEP_SECONDS, self._sweep)
+            self._node.loop.call_later(self._pause_seconds(), self._sweep)
 
     def _sweep(self) -> None:
         node = self._node
@@ -48,22 +48,29 @@ class SlowSteps:
             else:
                 self._check_heartbeat(job)
         if watched or self._slow:
-            node.loop.call_later(_SWEEP_SECONDS, self._sweep)
+            node.loop.call_later(self._pause_seconds(), self._sweep)
         else:
             self._sweeping = False
+
+    def _pause_seconds(self) -> float:
+        """Until the oldest attempt counts as slow; no longer than a moment where heartbeats are looked at."""
+        if self._slow:
+            return _SWEEP_SECONDS
+        young = (self._node.store.now() - self._watched[0][0]) / 1e6
+        return max(_SWEEP_SECONDS, self._node.limits.slow_step_seconds - young)
 
     def _look(self, started_at: int, key: int, step: str) -> None:
         resident = self._node.residents.get(key)
         job = resident.jobs.get(step) if resident is not None else None
         if job is not None and job.started_at == started_at and not _is_over(job):
-            self._slow.add(job)
+            if job.call.spec.heartbeat_timeout_seconds is not None:
+                self._slow.add(job)
             arguments = msgspec.Raw(job.call.encoded)
             self._node.turns.remark(job.resident, e.StepStarted(step, job.attempt, arguments, started_at))
 
     def _check_heartbeat(self, job: Job) -> None:
         limit = job.call.spec.heartbeat_timeout_seconds
-        if limit is None:
-            return
+        assert limit is not None
         if job.beat_at == 0.0:
             job.beat_at = self._node.loop.time()
         elif self._node.loop.time() - job.beat_at > limit:
