@@ -80,7 +80,7 @@ class Life:
     ) -> None:
         self.clock = clock
         self.armed = armed
-        self.loop = VirtualLoop(clock)
+        self.loop = VirtualLoop(clock)  # type: ignore[abstract]
         self.store = MemoryStore(disk, clock.now)
         self.app = make_app(self.store)
 
