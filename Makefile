@@ -2,16 +2,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+SYNC := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) sync --quiet --frozen --active --inexact
 
-.PHONY: install check test demo bench verify clean
+.PHONY: install demo check test verify verify-deep bench clean
 
-$(VENV)/.ready: uv.lock pyproject.toml
+# Only the demo's own parts: make demo needs none of the development tools.
+$(VENV)/.demo: uv.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/pip install --quiet 'uv>=0.6'
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) sync --quiet --frozen --active --inexact --extra demo --group dev
+	$(SYNC) --extra demo --no-default-groups
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.demo
+	$(SYNC) --extra demo --group dev
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.ready
+	$(SYNC) --extra demo --group dev --group bench
 	touch $@
 
 install: $(VENV)/.ready
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.order_to_cash.demo $(if $(ORDERS),--orders $(ORDERS)) $(DEMO)
 
 check: install
 	$(BIN)/ruff check .
@@ -21,7 +34,20 @@ check: install
 	$(BIN)/pytest tests/unit
 
 test: install
-	$(BIN)/pytest tests
+	$(BIN)/pytest --doctest-modules src tests
+
+verify: install
+	$(BIN)/python -m tests.reliability
+
+verify-deep: install
+	$(BIN)/python -m tests.reliability --deep
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench gather
+	$(BIN)/python -m bench kill
+	$(BIN)/python -m bench imports
+	$(BIN)/python -m bench sleepers
 
 clean:
 	rm -rf $(VENV) var dist build

@@ -15,6 +15,8 @@ from dalsegno.kernel.ports import Loaded
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
+HELP = "an operator: resume, retry, cancel or terminate it"
+
 
 class Parking:
     """Parks instances, and lets them go on."""
@@ -42,7 +44,7 @@ class Parking:
 
     def park(self, resident: Resident, reason: str) -> None:
         """Set an instance aside for an operator."""
-        self._park(resident, e.Parked(reason), "an operator: resume, retry, cancel or terminate it")
+        self._park(resident, e.Parked(reason), HELP)
 
     def _park(self, resident: Resident, remark: e.Parked, waiting_for: str) -> None:
         node = self._node

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dalsegno.engine.resident import Resident
+from dalsegno.engine.parking import HELP
 from dalsegno.kernel.points import reach
 
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
 _PAGE = 2_000
+_POISON = "the node crashed {} times while this instance was running and made no progress: it may be what crashes it"
 
 
 async def recover(node: Node) -> None:
@@ -18,7 +19,7 @@ async def recover(node: Node) -> None:
     reach("recover.before")
     poisoned = set(await node.store.mark_recovered(node.limits.crashes_before_parking))
     for key in poisoned:
-        node.loop.call_soon(node.waking.wake, key, lambda resident: _park(node, resident))
+        await node.stored.park(key, _POISON.format(node.limits.crashes_before_parking), HELP)
     after = 0
     while True:
         keys = await node.store.running(after, _PAGE)
@@ -40,11 +41,3 @@ async def _room(node: Node) -> None:
     while node.waking.backlog > node.limits.loading_instances or node.steps.backlog > 2 * node.limits.running_steps:
         await node.committer.durable()
         await node.pause()
-
-
-def _park(node: Node, resident: Resident) -> None:
-    node.parking.park(
-        resident,
-        f"the node crashed {node.limits.crashes_before_parking} times while this instance was running and made no "
-        "progress: it may be what crashes it",
-    )

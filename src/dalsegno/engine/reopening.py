@@ -83,6 +83,15 @@ def copy_for_fork(
     return [e.Record(seq, at, entry) for seq, (at, entry) in enumerate(zip(ats, copied, strict=True))]
 
 
+def annotated(journal: list[e.Record]) -> bytes | None:
+    """What a journal has annotated, for the row of a copy: replay doesn't say it again."""
+    values: dict[str, msgspec.Raw] = {}
+    for record in journal:
+        if isinstance(record.entry, e.Annotated):
+            values |= msgspec.json.decode(record.entry.values, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode(values) if values else None
+
+
 def _plain(step: str) -> str:
     return step.removesuffix("#1")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dalsegno.engine.reopening import copy_for_fork, discarded_by_retry
+from dalsegno.engine.reopening import annotated, copy_for_fork, discarded_by_retry
 from dalsegno.engine.requests import Done, Request, refusal, value_of
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import records
@@ -84,6 +84,12 @@ class Stored:
         """Let a paused or parked instance run again, and say so."""
         self._spawn(self._go_on(row, remark, None, None, done), lambda error: done(refusal(error)))
 
+    async def park(self, key: int, reason: str, waiting_for: str) -> None:
+        """Set an instance aside without running its code, which may be what is wrong with it."""
+        async with self._alone(key, "running") as item:
+            self._node.log.error("instance %r is parked: %s", item.row.id, reason)
+            await self._append(item, e.Parked(reason), "parked", error=reason, waiting_for=waiting_for)
+
     def terminate(self, row: InstanceRow, entry: e.Ended, done: Done) -> None:
         """End an instance that can't be brought into memory."""
         self._spawn(self._terminate(row, entry, done), lambda error: done(refusal(error)))
@@ -137,6 +143,7 @@ class Stored:
         """Store an instance that begins with a journal of its own, and run it."""
         node = self._node
         rows = [(r.seq, r.at, e.kind(r.entry), e.encode(r.entry)) for r in journal]
+        start.annotations = annotated(journal)
 
         def copied(key: int | None) -> None:
             if key is None:

@@ -42,7 +42,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(msgspec.Struct, kw_only=True):
-    """A new instance. `entry` is its encoded `Started`."""
+    """A new instance. `entry` is its encoded `Started`; a copy brings a whole journal, and where it stands."""
 
     namespace: str
     id: str
@@ -55,6 +55,9 @@ class Start(msgspec.Struct, kw_only=True):
     parent_operation: str | None = None
     #: a message to store in the same commit if the id is taken
     refusal: Message | None = None
+    #: of a copy: its row's state where it isn't to begin at once, and what it has annotated
+    stands: Change | None = None
+    annotations: bytes | None = None
     tag: Any = None
 
 
