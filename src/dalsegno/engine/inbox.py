@@ -79,7 +79,7 @@ class Inbox:
     async def _handle(self, message: Message) -> None:
         reach("message.before")
         if message.verb == "child_ended":
-            await self._child_ended(message, msgspec.json.decode(message.body, type=e.ChildEnded))
+            await self._child_ended(message, message.by, msgspec.json.decode(message.body, type=e.ChildEnded))
             return
         if message.verb == "child_refused":
             await self._child_refused(message, msgspec.json.decode(message.body, type=ChildRefused))
@@ -92,7 +92,7 @@ class Inbox:
             message.verb, message.namespace, message.instance, request, lambda r: self.reply(message.position, r)
         )
 
-    async def _child_ended(self, message: Message, entry: e.ChildEnded) -> None:
+    async def _child_ended(self, message: Message, child: str | None, entry: e.ChildEnded) -> None:
         node = self._node
         await node.settled()
         row = await node.store.find(message.namespace, message.instance)
@@ -102,7 +102,7 @@ class Inbox:
                 resident.queue.append(lambda: deliver(resident))
                 return
             self.reply(message.position, Reply())
-            node.turns.advance(resident, entry)
+            node.turns.child_ended(resident, child, entry)
             reach("message.appended")
 
         if row is None or row.ended_at is not None:
@@ -117,11 +117,13 @@ class Inbox:
         mine = (message.instance, refused.operation, refused.input_hash)
         if row is None or (row.parent, row.parent_operation, row.input_hash) != mine:
             error = StartConflict(f"child id {refused.child!r} is taken in namespace {message.namespace!r}")
-            await self._child_ended(message, e.ChildEnded(refused.operation, "failed", error=capture(error)))
+            await self._child_ended(
+                message, refused.child, e.ChildEnded(refused.operation, "failed", error=capture(error))
+            )
         elif row.status in FINAL:
             ended = last_end(await store.load([row.key]))
             found = e.ChildEnded(refused.operation, ended.outcome, ended.result, ended.error)
-            await self._child_ended(message, found)
+            await self._child_ended(message, refused.child, found)
         else:
             # It runs, and will tell its parent when it ends.
             self.reply(message.position, Reply())

@@ -49,7 +49,8 @@ class Residents:
         """An instance only waits; if memory is short the longest waiting one leaves."""
         self._resting.pop(resident.key, None)
         self._resting[resident.key] = resident
-        while len(self._by_key) > self._limit and self._resting:
+        # Never the one that has just come to rest: it may have been woken for something it hasn't got yet.
+        while len(self._by_key) > self._limit and len(self._resting) > 1:
             oldest = self._resting.pop(next(iter(self._resting)))
             if self._can_leave(oldest):
                 self._leave_when_durable(oldest)

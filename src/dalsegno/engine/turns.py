@@ -273,7 +273,12 @@ class Turns:
     def _tell(self, resident: Resident, instance: str, verb: str, body: Any, at: int) -> None:
         batch = self._committer.batch
         message = Message(
-            namespace=resident.namespace, instance=instance, verb=verb, body=msgspec.json.encode(body), at=at
+            namespace=resident.namespace,
+            instance=instance,
+            verb=verb,
+            body=msgspec.json.encode(body),
+            at=at,
+            by=resident.id,
         )
         batch.messages.append(message)
         batch.after.append(self._node.inbox.look)
@@ -349,9 +354,15 @@ class Turns:
             parent = self._node.residents.by_id(resident.namespace, resident.parent)
             if parent is not None and not parent.held:
                 # The parent's entry and the child's end are one commit.
-                self.advance(parent, ended)
+                self.child_ended(parent, resident.id, ended)
             else:
                 self._tell(resident, resident.parent, "child_ended", ended, at)
+
+    def child_ended(self, parent: Resident, child: str | None, entry: e.ChildEnded) -> None:
+        """Journal a child's end where it is waited for: not in a later run, which may have one of the same name."""
+        call = parent.execution.children.get(entry.operation)
+        if call is not None and call.id == child:
+            self.advance(parent, entry)
 
     def _continue(self, resident: Resident, entry: e.Continued, at: int) -> None:
         """End a run and begin the next of the same id, in one commit."""

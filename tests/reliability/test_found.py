@@ -1,0 +1,23 @@
+"""Bugs that the lanes found, each as the smallest world that showed it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.reliability.simulation import Simulation
+
+
+def world(*goals: str, crashes: int = 0, seed: int = 0, **limits: object) -> list[str]:
+    """The violations in a simulated world with these goals and limits."""
+    simulation = Simulation(seed, crashes, [(name, f"{name}-{number}") for number, name in enumerate(goals)])
+    simulation.limits = msgspec.structs.replace(simulation.limits, **limits)
+    return simulation.run()
+
+
+def test_an_instance_that_is_woken_while_all_others_run_stays_until_it_got_what_it_was_woken_for() -> None:
+    assert world("sleepers", "pauses", seed=2, resident_instances=1, running_steps=2, loading_instances=1) == []
+
+
+def test_a_child_that_outlives_the_run_that_started_it_tells_no_later_run() -> None:
+    for limit in (1, 1000):
+        assert world("renewals", "renewals", resident_instances=limit) == []

@@ -1,0 +1,88 @@
+"""A loop whose time jumps when nothing is ready: an hour of waiting costs nothing, and every run is alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+EPOCH_SECONDS = 1_800_000_000.0
+
+
+class Clock:
+    """Virtual time, which outlives loops as real time outlives processes."""
+
+    def __init__(self) -> None:
+        self.elapsed_seconds = 0.0
+
+    def now(self) -> int:
+        """Microseconds since the epoch, as a store tells the time."""
+        return round((EPOCH_SECONDS + self.elapsed_seconds) * 1e6)
+
+
+class Stuck(Exception):
+    """Nothing is ready and no timer is set: whatever is awaited will never come."""
+
+
+class _NoFiles:
+    """A selector over nothing: waiting only moves the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise Stuck
+        if timeout > 0:
+            self._clock.elapsed_seconds += timeout
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop on virtual time, without files and without threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._selector = _NoFiles(clock)
+        self.set_exception_handler(self._report)
+        self.errors: list[str] = []
+
+    def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is not None:
+            self.errors.append(f"{context.get('message')}: {error!r}")
+
+    def time(self) -> float:
+        return self._clock.elapsed_seconds
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Threads would bring real time in: run it here."""
+        future: asyncio.Future[Any] = self.create_future()
+        done: Future[Any] = Future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        asyncio.futures._chain_future(done, future)  # type: ignore[attr-defined]
+        return future
+
+
+def abandon(loop: asyncio.AbstractEventLoop) -> None:
+    """Forget a loop as a dead process is forgotten: nothing of it runs any more, not even a `finally`."""
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop._ready.clear()  # type: ignore[attr-defined]
+    loop._scheduled.clear()  # type: ignore[attr-defined]
+    # Closing would wait for what never ends.
+    loop._closed = True  # type: ignore[attr-defined]
