@@ -102,8 +102,7 @@ class Execution:
         self.namespace = namespace
         self.instance = instance
         self.limits = limits
-        number = zlib.crc32(instance.encode())
-        self.loop = DeterministicLoop(self, limits.callbacks_per_turn, number)  # type: ignore[abstract]
+        self.loop = DeterministicLoop(self, limits.callbacks_per_turn)  # type: ignore[abstract]
         self.out: list[Any] = []
         self.pending: dict[str, StepCall] = {}
         self.waits: dict[str, WaitCall] = {}
@@ -251,6 +250,8 @@ class Execution:
     def _on_started(self, entry: e.Started) -> None:
         self._started = entry
         self.run = entry.run
+        # A fork has its origin's seed: sets of tasks iterate in it as they did there.
+        self.loop.count_from(zlib.crc32((entry.seed or self.prefix).encode()))
         try:
             args, kwargs = self.prepared or self.spec.read_input(entry.input)
             self.prepared = None

@@ -71,15 +71,14 @@ class ProcessFuture(asyncio.Future[Any]):
 class DeterministicLoop(asyncio.AbstractEventLoop):
     """The loop that process code runs on. `time()` is the time of the last delivered entry."""
 
-    def __init__(self, owner: Any, callbacks_per_turn: int, first_number: int = 0) -> None:
+    def __init__(self, owner: Any, callbacks_per_turn: int) -> None:
         self.owner = owner
         self.now_seconds = 0.0
         self._ready: deque[Handle] = deque()
         self._timers: list[tuple[float, int, Handle]] = []
         self._by_timer: dict[int, Handle] = {}
         self._timer_count = 0
-        # asyncio keeps all tasks of all loops in one set: numbers that differ by instance keep it fast.
-        self._number = first_number
+        self._number = 0
         self._tasks: list[ProcessTask] = []
         self._live_mark = 64
         self._callbacks_per_turn = callbacks_per_turn
@@ -125,6 +124,13 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._by_timer[handle.timer] = handle
         heapq.heappush(self._timers, (when, handle.timer, handle))
         return handle
+
+    def count_from(self, number: int) -> None:
+        """Number tasks and futures from here on.
+
+        asyncio keeps all tasks of all loops in one set: numbers that differ by instance keep it fast.
+        """
+        self._number = number
 
     def create_future(self) -> ProcessFuture:
         future = ProcessFuture(loop=self)
