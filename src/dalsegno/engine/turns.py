@@ -143,6 +143,8 @@ class Turns:
         """Write down whether the instance runs or waits, if that changed, and set its timer."""
         if resident.paused:
             return
+        if resident.jobs and resident.status == "running" and not (resident.execution.loop.timers or resident.backoffs):
+            return
         wake = resident.next_wake()
         if wake is not None and (resident.timer_at == 0 or wake < resident.timer_at):
             resident.timer_at = wake

@@ -136,11 +136,12 @@ class Execution:
 
     def deliver(self, entry: e.Delivery, at: int) -> None:
         """Feed the next entry and run until the process waits. `at` is in microseconds since the epoch."""
-        self.loop.enter()
+        loop = self.loop
+        loop.enter()
         try:
             self._feed(entry, at)
         finally:
-            self.loop.leave()
+            loop.leave()
 
     def _feed(self, entry: e.Delivery, at: int) -> None:
         self.loop.now_seconds = at / 1e6

@@ -75,7 +75,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self.owner = owner
         self.now_seconds = 0.0
         self._ready: deque[Handle] = deque()
-        self._timers: list[tuple[float, int, Handle]] = []
+        self.timers: list[tuple[float, int, Handle]] = []
         self._by_timer: dict[int, Handle] = {}
         self._timer_count = 0
         self._number = 0
@@ -122,7 +122,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._timer_count += 1
         handle.timer = self._timer_count
         self._by_timer[handle.timer] = handle
-        heapq.heappush(self._timers, (when, handle.timer, handle))
+        heapq.heappush(self.timers, (when, handle.timer, handle))
         return handle
 
     def count_from(self, number: int) -> None:
@@ -223,7 +223,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def next_timer(self) -> tuple[float, int] | None:
         """When the next timer is due (seconds since the epoch) and its number."""
-        timers = self._timers
+        timers = self.timers
         while timers:
             when, number, handle = timers[0]
             if not handle._cancelled:
@@ -245,7 +245,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def forget(self) -> None:
         """Let go of everything: the run is over or has left memory."""
         self._ready.clear()
-        self._timers.clear()
+        self.timers.clear()
         self._by_timer.clear()
         self._tasks.clear()
         self.owner = None
