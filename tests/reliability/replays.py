@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.reliability import workload
+
 from dalsegno.errors import DalsegnoError
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.limits import Limits
-from tests.reliability import workload
 
 _ROUNDING_SECONDS = 2e-6
 

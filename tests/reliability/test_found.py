@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-
 from tests.reliability.simulation import Simulation
 
 
@@ -21,3 +20,13 @@ def test_an_instance_that_is_woken_while_all_others_run_stays_until_it_got_what_
 def test_a_child_that_outlives_the_run_that_started_it_tells_no_later_run() -> None:
     for limit in (1, 1000):
         assert world("renewals", "renewals", resident_instances=limit) == []
+
+
+def test_a_time_out_further_away_than_the_window_comes_although_a_step_is_running() -> None:
+    for seed in range(4):
+        assert world("impatients", seed=seed, timer_window_seconds=0.02) == []
+
+
+def test_a_time_out_that_passed_while_the_engine_was_down_comes_before_the_repeated_step_ends() -> None:
+    for seed in range(30):
+        assert world("impatients", seed=seed, crashes=8) == []

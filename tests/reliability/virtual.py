@@ -78,11 +78,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return future
 
 
-def abandon(loop: asyncio.AbstractEventLoop) -> None:
-    """Forget a loop as a dead process is forgotten: nothing of it runs any more, not even a `finally`."""
-    for task in asyncio.all_tasks(loop):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-    loop._ready.clear()  # type: ignore[attr-defined]
-    loop._scheduled.clear()  # type: ignore[attr-defined]
-    # Closing would wait for what never ends.
+def abandon(loop: VirtualLoop) -> None:
+    """Forget a loop as a dead process is forgotten.
+
+    Python closes coroutines that nobody holds, and then their `finally` blocks run: have that done here and now,
+    where the caller has seen to it that it changes nothing.
+    """
+    outer = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)
+    try:
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _close(task.get_coro())
+    finally:
+        asyncio._set_running_loop(outer)
+    # Closing properly would wait for what never ends.
     loop._closed = True  # type: ignore[attr-defined]
+
+
+def _close(coroutine: Any) -> None:
+    for _ in range(10):
+        try:
+            coroutine.close()
+        except BaseException:
+            # It awaits something in a `finally`, or fails there; once more, until it is through.
+            continue
+        return

@@ -93,7 +93,7 @@ class Node:
         self.spawn(self._keep_lease())
         try:
             await recover(self)
-            await self.timers.scan()
+            await self._move_window()
         except BaseException:
             await self.close()
             raise
@@ -191,10 +191,17 @@ class Node:
             await asyncio.sleep(self.limits.lease_seconds / 3)
             await self.store.renew(self.limits.lease_seconds)
 
+    async def _move_window(self) -> None:
+        await self.timers.scan()
+        # What runs has no timer in its row: its memory holds it.
+        for resident in self.residents:
+            if not (resident.gone or resident.paused):
+                self.turns.arm(resident)
+
     async def _keep_window(self) -> None:
         while True:
             await asyncio.sleep(self.limits.timer_window_seconds / 2)
-            await self.timers.scan()
+            await self._move_window()
             oldest = self.store.now() - int(self.limits.event_retention_seconds * 1e6)
             await self.store.forget_events(oldest, 10_000)
 

@@ -32,12 +32,14 @@ class Timers:
         self._handle: asyncio.TimerHandle | None = None
         self._handle_at = 0
 
-    def set(self, key: int, at: int) -> None:
-        """An instance is due at this time; beyond the window the store remembers it."""
-        if at <= self._known_until:
-            heapq.heappush(self._heap, (at, key))
-            if self._handle is None or at < self._handle_at:
-                self._arm()
+    def set(self, key: int, at: int) -> bool:
+        """Ring for an instance at this time; false beyond the window, which reaches there later."""
+        if at > self._known_until:
+            return False
+        heapq.heappush(self._heap, (at, key))
+        if self._handle is None or at < self._handle_at:
+            self._arm()
+        return True
 
     def _arm(self) -> None:
         if self._handle is not None:

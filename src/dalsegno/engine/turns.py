@@ -145,10 +145,7 @@ class Turns:
             return
         if resident.jobs and resident.status == "running" and not (resident.execution.loop.timers or resident.backoffs):
             return
-        wake = resident.next_wake()
-        if wake is not None and (resident.timer_at == 0 or wake < resident.timer_at):
-            resident.timer_at = wake
-            self._node.timers.set(resident.key, wake)
+        wake = self.arm(resident)
         if resident.jobs:
             if resident.status != "running":
                 self.change(resident, "running", at)
@@ -157,6 +154,13 @@ class Turns:
         if (resident.status, resident.wake_at, resident.waits_for) != ("waiting", wake, reason):
             self.change(resident, "waiting", at, wake_at=wake, waiting_for=reason)
         self._node.residents.rest(resident)
+
+    def arm(self, resident: Resident) -> int | None:
+        """Have an instance rung for when something is due next, if that is within the window; returns the time."""
+        wake = resident.next_wake()
+        if wake is not None and (resident.timer_at == 0 or wake < resident.timer_at):
+            resident.timer_at = wake if self._node.timers.set(resident.key, wake) else 0
+        return wake
 
     def change(self, resident: Resident, status: str, at: int, **fields: Any) -> None:
         """Write an instance's row."""
