@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
+from dalsegno.archive import Archived, copy_of
 from dalsegno.authoring.declared import declared
 from dalsegno.authoring.process import Process
 from dalsegno.contracts import codec
@@ -19,7 +20,7 @@ from dalsegno.engine.requests import Request
 from dalsegno.engine.shadow import replayed
 from dalsegno.engine.starts import IfExists
 from dalsegno.errors import DefinitionError, LimitExceeded, NotFound, UsageError
-from dalsegno.gateway import Beside, Gateway, InProcess, living_nodes
+from dalsegno.gateway import Beside, Gateway, InProcess, living_nodes, publish_within, start_within
 from dalsegno.instance import Instance, Run, Task, instance_of, task_of
 from dalsegno.kernel.definition import Arguments, ProcessSpec, encode_arguments
 from dalsegno.kernel.limits import Limits
@@ -144,19 +145,24 @@ class App:
         id: str | None = None,
         if_exists: IfExists = "same",
         by: str | None = None,
+        tx: Any = None,
         **kwargs: Any,
     ) -> Run[T]:
         """Start an instance; durable when this returns.
 
         Parameters: `process` and its arguments; `id`, by which a second start is the same one; `if_exists`: "same"
         takes the existing instance if process and input are equal and raises `StartConflict` otherwise, "return"
-        takes it in any case, "fail" raises, "restart" begins a new run of an ended one. Raises `ContractError` for
-        arguments that have no JSON form or are too large.
+        takes it in any case, "fail" raises, "restart" begins a new run of an ended one; `tx`, a connection to the store's
+        own database: the instance exists once that transaction is committed, and begins within a second. Raises
+        `ContractError` for arguments that have no JSON form or are too large.
         """
         gateway = self._open()
         spec = self._spec(process)
         name = id if id is not None else str(uuid.uuid4())
         data, prepared = self._input(spec, args, kwargs)
+        if tx is not None:
+            start_within(gateway.store, tx, spec, self.namespace, name, data, if_exists, by)
+            return Run(self._open, self.namespace, name, spec.result_type, None)
         key = await gateway.start(spec, self.namespace, name, data, prepared, if_exists, by)
         return Run(self._open, self.namespace, name, spec.result_type, key)
 
@@ -190,9 +196,26 @@ class App:
         """A handle to an existing instance."""
         return Run(self._open, self.namespace, id, result_type, None)
 
-    async def publish(self, event: AnyEvent, *, to: str | None = None) -> str:
-        """Publish an event to the instances that wait for it, now or soon; returns its id, durable by then."""
-        return await self._open().publish(self.namespace, event, to)
+    async def restore(self, archived: Archived) -> Run[Any]:
+        """Take in an instance that was exported: one that ended as it was, another one goes on from where it stood.
+
+        Raises `Refused` where its id is taken.
+        """
+        gateway = self._open()
+        start, journal = copy_of(archived, self.namespace, gateway.store.now())
+        await gateway.copy(start, journal)
+        return self.get(start.id)
+
+    async def publish(self, event: AnyEvent, *, to: str | None = None, tx: Any = None) -> str:
+        """Publish an event to the instances that wait for it, now or soon; returns its id, durable by then.
+
+        Parameters: `to`, the id of the only instance that is to get it; `tx`, a connection to the store's own database:
+        the event is published when that transaction is committed.
+        """
+        gateway = self._open()
+        if tx is not None:
+            return publish_within(gateway.store, tx, self.namespace, event, to)
+        return await gateway.publish(self.namespace, event, to)
 
     async def tasks(self, role: str | None = None, state: str | None = "open", limit: int = 1000) -> Sequence[Task]:
         """Questions to people, oldest first."""

@@ -10,6 +10,7 @@ import msgspec
 
 from dalsegno.contracts.event import AnyEvent, key_of, payload_of
 from dalsegno.engine.node import Node
+from dalsegno.engine.reopening import annotated
 from dalsegno.engine.requests import Reply, Request
 from dalsegno.engine.residents import last_end, records
 from dalsegno.engine.starts import IfExists, check_same
@@ -40,6 +41,7 @@ class Gateway(Protocol):
     ) -> int: ...
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any: ...
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any: ...
+    async def copy(self, start: Start, journal: list[e.Record]) -> None: ...
     async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str: ...
     async def ended(self, namespace: str, id: str, key: int | None) -> e.Ended: ...
     async def find(self, namespace: str, id: str) -> InstanceRow | None: ...
@@ -103,6 +105,43 @@ async def stored_end(store: Store, namespace: str, id: str) -> e.Ended | None:
     return last_end(await store.load([row.key]))
 
 
+def start_within(
+    store: Store,
+    tx: Any,
+    spec: ProcessSpec,
+    namespace: str,
+    id: str,
+    data: bytes,
+    if_exists: IfExists,
+    by: str | None,
+) -> None:
+    """Start an instance with a transaction of the user's."""
+    batch = Batch()
+    start, _ = new_start(spec, namespace, id, data, store.now(), by)
+    batch.starts.append(start)
+    batch.messages.append(message_to(store, "start", namespace, id, Request(by)))
+    _, taken = store.enlist(tx, batch)
+    if taken is not None:
+        check_same(taken, spec.name, data, if_exists)
+        if if_exists == "restart":
+            raise Refused(f"instance {id!r} can't be restarted within a transaction: leave out tx=")
+
+
+def publish_within(store: Store, tx: Any, namespace: str, event: AnyEvent, to: str | None) -> str:
+    """Publish an event with a transaction of the user's; returns its id."""
+    batch = Batch()
+    row = event_row(namespace, event, to, store.now())
+    batch.events.append(row)
+    store.enlist(tx, batch)
+    return row.id
+
+
+def message_to(store: Store, verb: str, namespace: str, id: str, request: Request) -> Message:
+    """A message to an instance, as it is stored."""
+    body = msgspec.json.encode(request)
+    return Message(namespace=namespace, instance=id, verb=verb, body=body, at=store.now(), by=request.by)
+
+
 class InProcess:
     """Straight into the node."""
 
@@ -143,6 +182,12 @@ class InProcess:
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any:
         self._check_alive()
         return await self.node.operations.request(verb, namespace, id, request)
+
+    async def copy(self, start: Start, journal: list[e.Record]) -> None:
+        self._check_alive()
+        copied: asyncio.Future[Reply] = self.node.loop.create_future()
+        self.node.stored.copy(start, journal, copied.set_result)
+        (await copied).read()
 
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
         request = Request(
@@ -204,7 +249,7 @@ class Beside:
         start, _ = new_start(spec, namespace, id, data, self.store.now(), by)
         batch = Batch()
         batch.starts.append(start)
-        batch.messages.append(self._message("start", namespace, id, Request(by)))
+        batch.messages.append(message_to(self.store, "start", namespace, id, Request(by)))
         key = (await self.store.write(batch)).start_keys[0]
         if key is None:
             row = await self.store.find(namespace, id)
@@ -215,15 +260,11 @@ class Beside:
             return row.key
         return key
 
-    def _message(self, verb: str, namespace: str, id: str, request: Request) -> Message:
-        body = msgspec.json.encode(request)
-        return Message(namespace=namespace, instance=id, verb=verb, body=body, at=self.store.now(), by=request.by)
-
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any:
         if await self.store.find(namespace, id) is None:
             raise NotFound(f"no instance {id!r} in namespace {namespace!r}")
         batch = Batch()
-        message = self._message(verb, namespace, id, request)
+        message = message_to(self.store, verb, namespace, id, request)
         batch.messages.append(message)
         await self.store.write(batch)
         while True:
@@ -239,6 +280,14 @@ class Beside:
                     f"{verb} of {id!r} is written down and will be done once a node runs on this store; none does now"
                 )
             await changed
+
+    async def copy(self, start: Start, journal: list[e.Record]) -> None:
+        start.annotations = annotated(journal)
+        batch = Batch()
+        batch.copies.append((start, [(r.seq, r.at, e.kind(r.entry), e.encode(r.entry)) for r in journal]))
+        batch.messages.append(message_to(self.store, "start", start.namespace, start.id, Request()))
+        if (await self.store.write(batch)).copy_keys[0] is None:
+            raise Refused(f"instance {start.id!r} exists already in namespace {start.namespace!r}")
 
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
         request = Request(by, event_type=event.event_type, event=msgspec.Raw(payload_of(event)))

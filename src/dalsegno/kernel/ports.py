@@ -309,6 +309,13 @@ class Store(Protocol):
     async def write(self, batch: Batch) -> Committed:
         """Write a batch without being the owner: starts, events and messages only."""
 
+    def enlist(self, tx: Any, batch: Batch) -> tuple[Committed, InstanceRow | None]:
+        """Write a batch within a transaction of the user's on this database; it counts when they commit.
+
+        Returns also the instance that has the id of the batch's start, where that is taken. Raises `UsageError` for
+        a connection to another database.
+        """
+
     async def renew(self, lease_seconds: float) -> None:
         """Prolong the lease. Raises `Fenced`."""
 

@@ -86,6 +86,9 @@ class MemoryStore:
         """End the lease now, as if its time had passed: what a test of a takeover needs."""
         self.disk.nodes = [msgspec.structs.replace(node, lease_until=0) for node in self.disk.nodes]
 
+    def enlist(self, tx: object, batch: Batch) -> tuple[Committed, InstanceRow | None]:
+        raise UsageError("the memory store has no database to share a transaction with: leave out tx=")
+
     async def renew(self, lease_seconds: float) -> None:
         epoch = self._owned()
         self.disk.check_fence(epoch)

@@ -10,8 +10,11 @@ import msgspec
 
 from dalsegno.errors import Fenced
 from dalsegno.kernel.points import reach
-from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Message, Start, Transaction, WaitRow
+from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Message, Transaction, WaitRow
 from dalsegno.stores.sqlite.connection import Connection, MultiRow, query
+
+#: what statements run on: the writer's connection, or a cursor of the user's
+Target = Connection | sqlite3.Cursor
 
 _insert_instances = MultiRow("insert_instances")
 _insert_entries = MultiRow("insert_entries")
@@ -29,7 +32,7 @@ def commit(connection: Connection, batch: Batch, epoch: int | None) -> Committed
         if epoch is not None:
             check_fence(connection, epoch)
         reach("commit.fenced")
-        found = _write(connection, batch, owned=epoch is not None)
+        found = write(connection, batch, owned=epoch is not None)
         reach("commit.rows")
         connection.execute("COMMIT")
     except BaseException:
@@ -49,7 +52,8 @@ def check_fence(connection: sqlite3.Connection, epoch: int) -> None:
         )
 
 
-def _write(connection: Connection, batch: Batch, owned: bool) -> Committed:
+def write(connection: Target, batch: Batch, owned: bool) -> Committed:
+    """Write a batch within the transaction that the connection is in."""
     found = Committed()
     if batch.starts:
         found.start_keys = _insert_starts(connection, batch, owned)
@@ -81,16 +85,17 @@ def _write(connection: Connection, batch: Batch, owned: bool) -> Committed:
     if batch.unbeats:
         connection.executemany(query("forget_heartbeats"), batch.unbeats)
     for work in batch.transactions:
+        assert isinstance(connection, Connection), "transaction steps run on the writer's connection"
         found.transactions.append(_transact(connection, work))
     return found
 
 
-def _send(connection: Connection, message: Message) -> None:
+def _send(connection: Target, message: Message) -> None:
     values = (message.namespace, message.instance, message.verb, message.body, message.by, message.at)
     message.position = connection.execute(query("insert_message"), values).fetchone()[0]
 
 
-def _write_people(connection: Connection, batch: Batch) -> None:
+def _write_people(connection: Target, batch: Batch) -> None:
     for t in batch.asks:
         values = (
             t.namespace,
@@ -109,7 +114,7 @@ def _write_people(connection: Connection, batch: Batch) -> None:
         connection.execute(query("close_task"), (c.state, c.answer, c.by, c.at, c.namespace, c.id))
 
 
-def _insert_starts(connection: Connection, batch: Batch, owned: bool) -> list[int | None]:
+def _insert_starts(connection: Target, batch: Batch, owned: bool) -> list[int | None]:
     """Insert instances; an id that is taken gets no key. Their first entries join the batch's rows."""
     starts = batch.starts
     key, events_from = connection.execute(query("last_key")).fetchone()
@@ -132,7 +137,7 @@ def _insert_starts(connection: Connection, batch: Batch, owned: bool) -> list[in
     return keys
 
 
-def _insert_copies(connection: Connection, batch: Batch) -> list[int | None]:
+def _insert_copies(connection: Target, batch: Batch) -> list[int | None]:
     """Insert instances that begin with a journal of their own: forks and imports."""
     keys: list[int | None] = []
     for start, journal in batch.copies:
@@ -155,14 +160,14 @@ def _insert_copies(connection: Connection, batch: Batch) -> list[int | None]:
     return keys
 
 
-def _change(connection: Connection, changes: dict[int, Change]) -> None:
+def _change(connection: Target, changes: dict[int, Change]) -> None:
     flat: list[Any] = []
     for c in changes.values():
         flat += (c.key, c.status, c.at, c.wake_at, c.waiting_for, c.error, c.ended_at, c.run, c.base_seq)
     _update_instances.run(connection, flat)
 
 
-def _open_wait(connection: Connection, wait: WaitRow) -> list[Match]:
+def _open_wait(connection: Target, wait: WaitRow) -> list[Match]:
     """Insert a wait and look whether its event is already there."""
     row = (
         wait.instance,
@@ -194,7 +199,7 @@ def _open_wait(connection: Connection, wait: WaitRow) -> list[Match]:
     return []
 
 
-def publish(connection: Connection, event: EventRow) -> list[Match]:
+def publish(connection: Target, event: EventRow) -> list[Match]:
     """Keep an event and give it to the waits that are open for it. A known event id changes nothing."""
     values = (
         event.namespace,
@@ -217,9 +222,7 @@ def publish(connection: Connection, event: EventRow) -> list[Match]:
     ]
 
 
-def _matched(
-    connection: Connection, instance: int, operation: str, position: int, event_id: str, payload: bytes
-) -> Match:
+def _matched(connection: Target, instance: int, operation: str, position: int, event_id: str, payload: bytes) -> Match:
     connection.execute(query("match_wait"), (position, instance, operation))
     return Match(instance=instance, operation=operation, position=position, event_id=event_id, payload=payload)
 

@@ -107,7 +107,7 @@ class MultiRow:
         self.width = row.count("?")
         self._texts = {n: f"{head}{found}{'),('.join([row] * n)}){tail}" for n in self._SIZES}
 
-    def run(self, connection: sqlite3.Connection, flat: list[Any]) -> int:
+    def run(self, connection: sqlite3.Connection | sqlite3.Cursor, flat: list[Any]) -> int:
         """Run for the rows in a flat list of values; returns how many rows changed."""
         width = self.width
         most = self._SIZES[-1] * width

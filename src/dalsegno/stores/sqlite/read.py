@@ -44,7 +44,7 @@ def load(connection: sqlite3.Connection, keys: Sequence[int]) -> list[Loaded]:
     return [Loaded(rows[key], journals.get(key, [])) for key in keys if key in rows]
 
 
-def find(connection: sqlite3.Connection, namespace: str, id: str) -> InstanceRow | None:
+def find(connection: sqlite3.Connection | sqlite3.Cursor, namespace: str, id: str) -> InstanceRow | None:
     """The instance of an id."""
     text = query("instance_columns") + " WHERE namespace = ? AND id = ?"
     row = connection.execute(text, (namespace, id)).fetchone()

@@ -25,7 +25,7 @@ from dalsegno.kernel.ports import (
     TaskRow,
 )
 from dalsegno.stores.sqlite import ownership, read
-from dalsegno.stores.sqlite.commit import commit, now
+from dalsegno.stores.sqlite.commit import commit, now, write
 from dalsegno.stores.sqlite.connection import Connection, Durability, connect, query, translate
 from dalsegno.stores.sqlite.doorbell import Doorbell
 from dalsegno.stores.sqlite.migrate import check, migrate
@@ -182,6 +182,22 @@ class SqliteStore:
         found = await self._writer.call(lambda connection: commit(connection, batch, None))
         await self._ring_owner()
         return found
+
+    def enlist(self, tx: Any, batch: Batch) -> tuple[Committed, InstanceRow | None]:
+        if not isinstance(tx, sqlite3.Connection):
+            raise UsageError(f"tx={tx!r}: give a sqlite3.Connection to {self.path}")
+        opened = {os.path.realpath(file) for _, _, file in tx.execute("PRAGMA database_list") if file}
+        if os.path.realpath(self.path) not in opened:
+            raise UsageError(f"tx is a connection to {', '.join(opened) or 'memory'}, the store is {self.path}")
+        cursor = tx.cursor()
+        cursor.row_factory = None
+        if not tx.in_transaction:
+            cursor.execute("BEGIN IMMEDIATE")
+        found = write(cursor, batch, owned=False)
+        taken = None
+        if batch.starts and found.start_keys[0] is None:
+            taken = read.find(cursor, batch.starts[0].namespace, batch.starts[0].id)
+        return found, taken
 
     # -- reading -----------------------------------------------------------------------------------
 
