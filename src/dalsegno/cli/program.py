@@ -1,0 +1,66 @@
+"""All verbs, and how they end: 0 is well, 1 is refused or failed, 2 is a call that can't be right."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from dalsegno import __version__
+from dalsegno.cli import screen
+from dalsegno.errors import DalsegnoError, UsageError
+
+_INTERRUPTED = 130
+
+_VERBS = {
+    "Run": ("run", "dev", "node", "replay"),
+    "Instances": ("start", "list", "show", "watch", "result"),
+    "Control": ("cancel", "terminate", "pause", "resume", "retry", "fork", "update"),
+    "Events and people": ("publish", "tasks", "answer"),
+    "Journals and store": ("export", "import", "db"),
+}
+_RESERVED = {"import": "import_:import_", "list": "list:list_", "db": "db:db"}
+
+
+def program() -> App:
+    """The program; a verb's file is loaded when the verb is used."""
+    app = App(
+        name="dalsegno",
+        help="Durable business processes: run them, see where each one stands, and lend a hand.",
+        help_epilogue="A verb's options: dalsegno VERB --help",
+        version=__version__,
+        default_parameter=Parameter(negative=""),
+        help_format="plaintext",
+    )
+    for order, (title, verbs) in enumerate(_VERBS.items()):
+        group = Group(title, sort_key=order)
+        for verb in verbs:
+            app.command(f"dalsegno.cli.{_RESERVED.get(verb, f'{verb}:{verb}')}", name=verb, group=group)
+    return app
+
+
+def run_program(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        code = program()(given, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError:
+        # It has said what is wrong.
+        return 2
+    except DalsegnoError as error:
+        screen.complain(error, as_json)
+        return 2 if isinstance(error, UsageError) else 1
+    except TimeoutError as error:
+        screen.complain(error, as_json)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; the interpreter must not try to flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code or 0

@@ -1,0 +1,84 @@
+"""What is printed, and where: data on standard output, remarks on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+_WIDE = 1_000
+STATUS_STYLES = {
+    "running": "cyan",
+    "waiting": "blue",
+    "paused": "yellow",
+    "parked": "bold magenta",
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "terminated": "red",
+}
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or as wide as it takes where it is piped."""
+    out = Console(highlight=False, markup=False, emoji=False)
+    return out if out.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+
+
+def emit(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    # A reader at the other end of a pipe waits for it.
+    sys.stdout.flush()
+
+
+def emit_pretty(value: Any) -> None:
+    """Print a value as JSON to be read by people."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def say(text: str | Text) -> None:
+    """Print a line."""
+    console().print(text, soft_wrap=True)
+
+
+def note(text: str, style: str = "dim") -> None:
+    """A remark that isn't part of the data."""
+    Console(stderr=True, highlight=False, markup=False, emoji=False).print(Text(text, style), soft_wrap=True)
+
+
+def complain(error: BaseException, as_json: bool) -> None:
+    """Say on standard error what went wrong."""
+    if as_json:
+        sys.stderr.write(msgspec.json.encode({"error": error_data(error)}).decode() + "\n")
+        return
+    text = Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error))
+    Console(stderr=True, highlight=False, emoji=False).print(text, soft_wrap=True)
+
+
+def error_data(error: BaseException) -> dict[str, str]:
+    """An error as it stands in JSON."""
+    return {"type": type(error).__name__, "message": str(error)}
+
+
+def status(text: str) -> Text:
+    """A status in its colour."""
+    return Text(text, STATUS_STYLES.get(text, ""))
+
+
+def table(*columns: str) -> Table:
+    """A table without lines, so that it can be read by people and cut by programs."""
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        found.add_column(column, overflow="fold")
+    return found
+
+
+def indented(text: str, style: str = "") -> Padding:
+    """Text moved in a little."""
+    return Padding(Text(text, style), (0, 0, 0, 2))
