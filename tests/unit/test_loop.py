@@ -323,7 +323,10 @@ async def test_a_word_of_asyncio_works_when_the_instance_leaves_memory_at_every_
         run = await app.start(word)
         for n, who in enumerate(whom):
             await until(waits_for_event(run, who))
-            await app.publish(Go(who, n))
+            # Another one that comes to rest takes the place in memory.
+            other = await app.start(gathers)
+            await until(waits_for_event(other, "a"))
+            await app.publish(Go(who, n), to=run.id)
         assert await run.result() == expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import os
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,24 @@ _FORBIDDEN: dict[str, str] = {
     "os.urandom": _RANDOM,
     "os.getenv": _STEP,
     "os.environ": _STEP,
+    "os.getpid": _STEP,
+    "os.system": _STEP,
+    "os.popen": _STEP,
+    "os.listdir": _STEP,
+    "os.scandir": _STEP,
+    "os.walk": _STEP,
+    "os.stat": _STEP,
+    "os.remove": _STEP,
+    "os.unlink": _STEP,
+    "os.rename": _STEP,
+    "os.replace": _STEP,
+    "os.mkdir": _STEP,
+    "os.makedirs": _STEP,
+    "os.path.exists": _STEP,
+    "os.path.isfile": _STEP,
+    "os.path.isdir": _STEP,
+    "os.path.getsize": _STEP,
+    "os.path.getmtime": _STEP,
     "builtins.open": _STEP,
     "builtins.input": "use ask()",
     "io.open": _STEP,
@@ -36,6 +55,20 @@ _FORBIDDEN: dict[str, str] = {
     "asyncio.open_connection": _STEP,
     "asyncio.create_subprocess_exec": _STEP,
     "asyncio.create_subprocess_shell": _STEP,
+    # Of the modules below whose functions are refused, these classes are too; exceptions and types are not.
+    "socket.socket": _STEP,
+    "subprocess.Popen": _STEP,
+    "threading.Thread": _STEP,
+    "threading.Timer": _STEP,
+    "random.SystemRandom": _RANDOM,
+    "requests.Session": _STEP,
+    "httpx.Client": _STEP,
+    "httpx.AsyncClient": _STEP,
+    "httpx2.Client": _STEP,
+    "httpx2.AsyncClient": _STEP,
+    "aiohttp.ClientSession": _STEP,
+    "concurrent.futures.ThreadPoolExecutor": _STEP,
+    "concurrent.futures.ProcessPoolExecutor": _STEP,
 }
 _FORBIDDEN_MODULES: dict[str, str] = {
     "random": _RANDOM,
@@ -50,6 +83,25 @@ _FORBIDDEN_MODULES: dict[str, str] = {
     "urllib.request": _STEP,
     "sqlite3": _STEP,
 }
+#: where things say they come from, and the name people know them by
+_KNOWN_AS = (
+    ("posixpath.", "os.path."),
+    ("ntpath.", "os.path."),
+    ("genericpath.", "os.path."),
+    ("posix.", "os."),
+    ("nt.", "os."),
+    ("_io.", "io."),
+    ("_sqlite3.", "sqlite3."),
+    ("asyncio.threads.", "asyncio."),
+    ("asyncio.streams.", "asyncio."),
+    ("asyncio.subprocess.", "asyncio."),
+    ("concurrent.futures.thread.", "concurrent.futures."),
+    ("concurrent.futures.process.", "concurrent.futures."),
+    ("requests.sessions.", "requests."),
+    ("httpx._client.", "httpx."),
+    ("httpx2._client.", "httpx2."),
+    ("aiohttp.client.", "aiohttp."),
+)
 
 
 def check_determinism(function: Callable[..., Any]) -> None:
@@ -96,6 +148,18 @@ def _findings_in(code: types.CodeType, scope: dict[str, Any]) -> Iterator[tuple[
 def _forbidden(value: Any) -> tuple[str, str] | None:
     if isinstance(value, types.ModuleType):
         return None
+    name = "os.environ" if value is os.environ else _name(value)
+    if name in _FORBIDDEN:
+        return name, _FORBIDDEN[name]
+    if not isinstance(value, type):
+        for module, remedy in _FORBIDDEN_MODULES.items():
+            if name.startswith(module + "."):
+                return name, remedy
+    return None
+
+
+def _name(value: Any) -> str:
+    """The dotted name of a function or class, as people know it."""
     owner = getattr(value, "__self__", None)
     module = getattr(value, "__module__", None) or ""
     path = getattr(value, "__qualname__", "") or ""
@@ -105,13 +169,8 @@ def _forbidden(value: Any) -> tuple[str, str] | None:
         module, path = owner.__module__, f"{owner.__qualname__}.{getattr(value, '__name__', '')}"
     elif module == "random" or type(owner).__module__ == "random":
         module, path = "random", getattr(value, "__name__", "")
-    name = f"{module}.{path}".replace("_io.", "io.").replace("asyncio.threads.", "asyncio.")
-    name = name.replace("asyncio.streams.", "asyncio.").replace("asyncio.subprocess.", "asyncio.")
-    if name == "os._Environ":
-        name = "os.environ"
-    if name in _FORBIDDEN:
-        return name, _FORBIDDEN[name]
-    for forbidden, remedy in _FORBIDDEN_MODULES.items():
-        if (module == forbidden or module.startswith(forbidden + ".")) and not isinstance(value, type):
-            return name, remedy
-    return None
+    name = f"{module}.{path}"
+    for said, known in _KNOWN_AS:
+        if name.startswith(said):
+            return known + name.removeprefix(said)
+    return name

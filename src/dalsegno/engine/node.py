@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from dalsegno.engine import collector
+from dalsegno.engine import collector, watchdog
 from dalsegno.engine.commits import Committer
 from dalsegno.engine.definitions import Definitions
 from dalsegno.engine.inbox import Inbox
@@ -30,6 +30,7 @@ from dalsegno.engine.transactions import Transactions
 from dalsegno.engine.turns import Turns
 from dalsegno.errors import DalsegnoError, StoreError
 from dalsegno.kernel import entries as e
+from dalsegno.kernel import guard
 from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.points import reach
@@ -75,6 +76,8 @@ class Node:
         limits = self.limits
         await self.store.open(owner=True, name=self.name, lease_seconds=limits.lease_seconds)
         collector.calm()
+        guard.install()
+        self._watched = watchdog.watch(limits.turn_seconds)
         self.committer = Committer(self.store, self.loop, self._after_commit, self._failed)
         self.residents = Residents(limits.resident_instances)
         self.results = Results()
@@ -121,18 +124,23 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.steps.close()
         self.timers.close()
-        if self.failure is None:
-            try:
-                await self.settled()
-            except StoreError:
-                # `_failed` has reported it; the journal holds what was acknowledged.
-                pass
         for resident in self.residents:
             resident.gone = True
             resident.execution.drop()
-        self.results.fail(self.failure or DalsegnoError(f"node {self.name!r} was closed"))
+        try:
+            # A commit may begin what was started, which writes again.
+            while self.failure is None and not self.committer.idle:
+                await self.settled()
+        except StoreError:
+            # `_failed` has reported it; the journal holds what was acknowledged.
+            pass
+        closed = self.failure or DalsegnoError(f"node {self.name!r} was closed")
+        self.committer.fail(closed)
+        self.operations.fail(closed)
+        self.results.fail(closed)
         await self.store.close()
         collector.wake()
+        watchdog.unwatch(self._watched)
         self._stopped.set()
 
     def _running_jobs(self) -> bool:

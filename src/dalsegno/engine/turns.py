@@ -10,7 +10,7 @@ import msgspec
 
 from dalsegno.contracts import codec
 from dalsegno.engine.resident import Resident
-from dalsegno.errors import DalsegnoError
+from dalsegno.errors import DalsegnoError, ForbiddenInProcess
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.calls import CancelChild, CancelStep, DropWait, StepCall, WaitCall, WithdrawAsk
 from dalsegno.kernel.execution import Execution
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
 MISMATCH = "the code that its journal was written with"
+_MOST_RENEWALS = 50
 _KINDS = e.KINDS
 _encode = e.encode
 
@@ -41,6 +42,7 @@ class Turns:
         self._committer = node.committer
         self._now = node.store.now
         self._longest = node.limits.journal_entries
+        self._renewals = 0
         self._handlers: dict[type, Callable[[Resident, Any, int], None]] = {
             e.ChildStarted: self._start_child,
             e.Published: self._publish,
@@ -387,14 +389,30 @@ class Turns:
         resident.jobs.clear()
         resident.backoffs.clear()
         resident.timer_at = 0
-        self._append(resident, started, at)
-        resident.execution.deliver(started, at)
-        self.change(resident, "running", at)
-        for early in [u for updates in old.unhandled_updates.values() for u in updates]:
-            self._append(resident, early, at)
-            resident.execution.deliver(early, at)
+        early = [u for updates in old.unhandled_updates.values() for u in updates]
         old.drop()
-        self.absorb(resident, at)
+        self.change(resident, "paused" if resident.paused else "running", at, waiting_for=resident.waits_for)
+        self._renewals += 1
+        try:
+            self._begin_again(resident, [started, *early], at)
+        finally:
+            self._renewals -= 1
+
+    def _begin_again(self, resident: Resident, entries: list[Any], at: int) -> None:
+        for entry in entries:
+            self._append(resident, entry, at)
+        try:
+            if self._renewals > _MOST_RENEWALS:
+                raise ForbiddenInProcess(
+                    f"{resident.execution} continued as new {_MOST_RENEWALS} times without waiting for anything: it "
+                    "spins. Wait for something in every run."
+                )
+            for entry in entries:
+                resident.execution.deliver(entry, at)
+        except DalsegnoError as error:
+            self._node.parking.park(resident, str(error))
+        else:
+            self.absorb(resident, at)
 
 
 def input_hash(process: str, data: Any) -> int:

@@ -20,6 +20,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     open_operations: int = 100_000
     #: callbacks one instance may run before it must wait for something: more is taken for a spin
     callbacks_per_turn: int = 5_000_000
+    #: how long process code may run before it must wait for something: more is taken for a spin
+    turn_seconds: float = 10.0
     #: steps that run at once on a node
     running_steps: int = 1_000
     #: threads for `def` steps on a node

@@ -21,6 +21,10 @@ from dalsegno.errors import ForbiddenInProcess
 _log = logging.getLogger("dalsegno.process")
 
 
+class Spun(BaseException):
+    """Thrown into process code that doesn't come to an end by itself."""
+
+
 class Handle:
     """A callback that is ready, or will be when its timer fires."""
 
@@ -82,6 +86,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._tasks: list[ProcessTask] = []
         self._live_mark = 64
         self._callbacks_per_turn = callbacks_per_turn
+        #: how long a turn had run when it was interrupted
+        self.spun_seconds: float | None = None
         # Asking for the running loop is a system call: the loop that this one is driven from stays the same.
         self._outer = events._get_running_loop()
 
@@ -205,21 +211,30 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         """Run until idle, as the running loop."""
         ready = self._ready
         budget = self._callbacks_per_turn
-        while ready:
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            budget -= 1
-            if not budget:
-                raise ForbiddenInProcess(
-                    f"{self.owner}: process code ran {self._callbacks_per_turn} callbacks without waiting for "
-                    "anything: it spins. Wait with asyncio.sleep(seconds), an event or a step."
-                )
-            context = handle.context
-            if context is None:
-                handle.callback(*handle.args)
-            else:
-                context.run(handle.callback, *handle.args)
+        try:
+            while ready:
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
+                budget -= 1
+                if not budget:
+                    raise self._spins(f"{self._callbacks_per_turn} callbacks")
+                context = handle.context
+                if context is None:
+                    handle.callback(*handle.args)
+                else:
+                    context.run(handle.callback, *handle.args)
+        except Spun:
+            # Raised here or in a task, which keeps it for itself: said below in either case.
+            pass
+        if self.spun_seconds is not None:
+            raise self._spins(f"for {self.spun_seconds:g} s")
+
+    def _spins(self, what: str) -> ForbiddenInProcess:
+        return ForbiddenInProcess(
+            f"{self.owner}: process code ran {what} without waiting for anything: it spins. Wait with "
+            "asyncio.sleep(seconds), an event or a step; work for the processor belongs into a step."
+        )
 
     def next_timer(self) -> tuple[float, int] | None:
         """When the next timer is due (seconds since the epoch) and its number."""
