@@ -36,7 +36,7 @@ async def export(
         with nullcontext(sys.stdout.buffer) if to is None else to.open("wb") as out:
             count = await _write(app, ids, selection, out)
     if to is not None:
-        screen.note(f"{count} instances are in {to}")
+        screen.note(f"instances in {to}: {count}")
 
 
 async def _write(app: App, ids: Sequence[str], selection: Selection, out: BinaryIO) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
 from rich.text import Text
 
@@ -58,16 +59,19 @@ def _line(span: Span, axis: _Axis, until: datetime) -> Text:
 
 
 def _bar(span: Span, axis: _Axis, ended: datetime) -> Text:
-    first, last = axis.cell(span.started_at), axis.cell(ended)
     char, style = _BARS[span.state]
     if span.sort in ("wait", "ask") and span.state == "completed":
         char = "░"
-    bar = [" "] * axis.cells
-    styles = [""] * axis.cells
-    for cell in range(first, last + 1):
-        bar[cell], styles[cell] = (char, style) if len(span.attempts) < 2 else ("░", "yellow")
-    for attempt in span.attempts if len(span.attempts) > 1 else ():
-        mark = ("x", "red") if attempt.error is not None else _BARS[span.state]
-        for cell in range(axis.cell(attempt.started_at), axis.cell(attempt.ended_at or ended) + 1):
-            bar[cell], styles[cell] = mark
-    return Text.assemble("▕", *zip(bar, styles, strict=True), "▏")
+    several = len(span.attempts) > 1
+    cells = [(" ", "")] * axis.cells
+    _fill(cells, axis, span.started_at, ended, ("░", "yellow") if several else (char, style))
+    for attempt in span.attempts if several else ():
+        mark = ("x", "red") if attempt.error is not None else (char, style)
+        _fill(cells, axis, attempt.started_at, attempt.ended_at or ended, mark)
+    runs = [(char * len(list(same)), style) for (char, style), same in groupby(cells)]
+    return Text.assemble("▕", *runs, "▏")
+
+
+def _fill(cells: list[tuple[str, str]], axis: _Axis, begin: datetime, end: datetime, mark: tuple[str, str]) -> None:
+    first, last = axis.cell(begin), axis.cell(end)
+    cells[first : last + 1] = [mark] * (last + 1 - first)

@@ -14,17 +14,20 @@ from dalsegno.cli.selection import ALL, Selection
 from dalsegno.cli.wording import brief, length, shortened
 from dalsegno.instance import Instance
 
+_SHOWN = 100
+
 
 async def list_(
     *,
     selection: Selection = ALL,
-    limit: Annotated[int | None, Parameter(help="At most so many.")] = 100,
+    limit: Annotated[int | None, Parameter(help="At most so many; a table shows 100 if not given.")] = None,
     ids: Annotated[bool, Parameter(help="Only the ids, one a line, for other verbs to read.")] = False,
     place: Place = HERE,
 ) -> None:
     """List instances, newest first."""
     async with place.beside() as app:
-        found = [instance async for instance in selection.of(app, limit)]
+        most = _SHOWN if limit is None and not (ids or place.json) else limit
+        found = [instance async for instance in selection.of(app, most)]
         counts = await app.counts()
     if place.json:
         for instance in found:

@@ -32,7 +32,8 @@ class Place:
     store: Annotated[
         str | None,
         Parameter(
-            env_var="DALSEGNO_STORE", help="The store: sqlite:///orders.db, or the file; dalsegno.db if not given."
+            env_var="DALSEGNO_STORE",
+            help="The store: sqlite:///orders.db, its file, or memory; dalsegno.db if not given.",
         ),
     ] = None
     app: Annotated[
@@ -74,6 +75,8 @@ HERE = Place()
 
 def store_url(text: str) -> str:
     """A store's URL, also where only the file is named."""
+    if text == "memory":
+        return "memory://"
     return text if "://" in text else f"sqlite:///{text}"
 
 

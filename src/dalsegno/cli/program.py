@@ -21,23 +21,27 @@ _VERBS = {
     "Events and people": ("publish", "tasks", "answer"),
     "Journals and store": ("export", "import", "db"),
 }
+_SHOWING: tuple[list[str], ...] = ([], ["--help"], ["-h"])
 _RESERVED = {"import": "import_:import_", "list": "list:list_", "db": "db:db"}
 
 
-def program() -> App:
-    """The program; a verb's file is loaded when the verb is used."""
+def program(*, whole: bool = False) -> App:
+    """The program; a verb's file is loaded when the verb is used, or at once where the `whole` is to be shown."""
     app = App(
         name="dalsegno",
-        help="Durable business processes: run them, see where each one stands, and lend a hand.",
-        help_epilogue="A verb's options: dalsegno VERB --help",
+        help="Durable business processes: run them, see where each one stands, and lend a hand.\n\n"
+        "What a verb takes: dalsegno VERB --help",
         version=__version__,
-        default_parameter=Parameter(negative=""),
+        default_parameter=Parameter(negative="", show_default=False),
         help_format="plaintext",
     )
     for order, (title, verbs) in enumerate(_VERBS.items()):
         group = Group(title, sort_key=order)
-        for verb in verbs:
-            app.command(f"dalsegno.cli.{_RESERVED.get(verb, f'{verb}:{verb}')}", name=verb, group=group)
+        for place, verb in enumerate(verbs):
+            app.command(f"dalsegno.cli.{_RESERVED.get(verb, f'{verb}:{verb}')}", name=verb, group=group, sort_key=place)
+            if whole:
+                # Only what is loaded has a line of help.
+                app[verb]
     return app
 
 
@@ -46,7 +50,7 @@ def run_program(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        code = program()(given, exit_on_error=False, result_action="return_value")
+        code = program(whole=given[:1] in _SHOWING)(given, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError:
         # It has said what is wrong.

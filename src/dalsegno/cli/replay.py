@@ -94,5 +94,5 @@ class _Told:
     def summed_up(self) -> int:
         """The last word, and the exit code."""
         if not self._as_json:
-            screen.note(f"{self._fit} journals fit the code, {self._unfit} don't")
+            screen.note(f"journals that fit the code: {self._fit}; that don't: {self._unfit}")
         return 1 if self._unfit else 0

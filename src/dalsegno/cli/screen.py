@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -72,13 +71,10 @@ def status(text: str) -> Text:
 
 
 def table(*columns: str) -> Table:
-    """A table without lines, so that it can be read by people and cut by programs."""
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        found.add_column(column, overflow="fold")
+    """A table without lines, so that it can be read by people and cut by programs; the last column gives way."""
+    narrow = console().is_terminal
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=narrow)
+    for column in columns[:-1]:
+        found.add_column(column, no_wrap=True)
+    found.add_column(columns[-1], no_wrap=True, overflow="ellipsis", ratio=1 if narrow else None)
     return found
-
-
-def indented(text: str, style: str = "") -> Padding:
-    """Text moved in a little."""
-    return Padding(Text(text, style), (0, 0, 0, 2))

@@ -56,13 +56,10 @@ async def _process(app: App, name: str, version: int | None, place: Place) -> Pr
         return found if found is not None else process_of(module, None)
     if place.app is not None:
         return Process(app.process(name, version))
-    return _stand_in(name, version or await _last_version(app, name))
-
-
-async def _last_version(app: App, name: str) -> int:
-    async for instance in app.list(process=name, limit=1):
-        return instance.version
-    return 1
+    known = [instance.version async for instance in app.list(process=name, limit=1)]
+    if not known:
+        screen.note(f"No {name} was ever started here: if the node has no such process, it waits for one that has.")
+    return _stand_in(name, version or next(iter(known), 1))
 
 
 def _stand_in(name: str, version: int) -> Process[..., Any]:
