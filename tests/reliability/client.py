@@ -15,7 +15,9 @@ from dalsegno import App
 from dalsegno.errors import DalsegnoError, ProcessCancelled, ProcessTerminated, Refused, StartConflict, StoreError
 from dalsegno.instance import Run
 
+Goals = list[tuple[str, str]]
 _LOOK_SECONDS = 0.02
+_FINAL = ("completed", "failed", "cancelled", "terminated")
 
 
 class Log(Protocol):
@@ -74,6 +76,23 @@ class Client:
             return error
         self.log.ended(number, "ok", _compact(value))
         return value
+
+    async def meddle(self, verb: str, run: Run[Any], number: int) -> None:
+        """One of the verbs, whether it makes sense or not."""
+        verbs: dict[str, Callable[[], Awaitable[Any]]] = {
+            "cancel": run.cancel,
+            "terminate": run.terminate,
+            "pause": run.pause,
+            "resume": run.resume,
+            "retry": run.retry,
+            "update": lambda: run.update(w.Add(number)),
+        }
+        try:
+            # An update of a process that has no handler, or is paused, waits for days.
+            async with asyncio.timeout(0.05):
+                await self.call(verb, run.id, verbs[verb], again=True)
+        except TimeoutError:
+            pass
 
     async def until(self, id: str, *statuses: str) -> str:
         """Wait until an instance stands so."""
@@ -203,7 +222,7 @@ async def questions(c: Client, id: str, r: Random) -> None:
 
 
 async def _ended(c: Client, id: str) -> bool:
-    return await c.app.get(id).status() in ("completed", "failed", "cancelled", "terminated")
+    return await c.app.get(id).status() in _FINAL
 
 
 async def holdouts(c: Client, id: str, r: Random) -> None:
@@ -245,6 +264,28 @@ async def repairs(c: Client, id: str, r: Random) -> None:
     expect(isinstance(await c.result(id), list), id)
 
 
+async def meddlers(c: Client, id: str, r: Random) -> None:
+    """People press every button at once; what ends by itself ends all the same."""
+    kinds: list[tuple[Any, tuple[Any, ...]]] = [
+        (w.ledger, (2,)), (w.order, (r.randrange(5),)), (w.sequence, (4, 0.02)), (w.parent, (3,)), (w.fan, (3,)),
+        (w.tally, (id,)), (w.question, ("what",)), (w.holdout, ()),
+    ]  # fmt: skip
+    number = r.randrange(len(kinds))
+    run = await c.start(kinds[number][0], id, *kinds[number][1])
+    for _ in range(3):
+        await asyncio.sleep(r.random() * 0.02)
+        await asyncio.gather(*(c.meddle(verb, run, r.randrange(9)) for verb in r.choices(_VERBS, k=3)))
+    while (status := await run.status()) not in _FINAL:
+        if status == "paused":
+            await c.meddle("resume", run, 0)
+        elif number > 4:
+            await c.meddle("terminate", run, 0)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+_VERBS = ("cancel", "terminate", "pause", "pause", "resume", "resume", "retry", "retry", "update")
+
+
 async def ledgers(c: Client, id: str, r: Random) -> None:
     await c.start(w.ledger, id, 2)
     expect(isinstance(await c.result(id), list), id)
@@ -263,7 +304,8 @@ GOALS = {
     goal.__name__: goal
     for goal in (
         sequences, fans, threads, orders, sleepers, listeners, talkers, impatients, parents, renewals, tallies, questions,
-        holdouts, victims, pauses, repairs, ledgers, duels,
+        holdouts, victims, pauses, repairs, meddlers, ledgers,
+        duels,
     )
 }  # fmt: skip
 
@@ -276,7 +318,7 @@ def choose(r: Random, count: int, without: frozenset[str] = frozenset()) -> Iter
         yield name, f"{name}-{number}"
 
 
-async def pursue(client: Client, goals: list[tuple[str, str]], seed: int) -> None:
+async def pursue(client: Client, goals: Goals, seed: int) -> None:
     """Pursue all goals at once; raises what a sound engine can't cause."""
     async with asyncio.TaskGroup() as group:
         for name, id in goals:

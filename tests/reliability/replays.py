@@ -55,15 +55,16 @@ def _replayed(id: str, run: list[e.Record], limits: Limits) -> list[str]:
     execution = _Watched(spec, "default", id, limits)
     execution.early = []
     ending = run[-1].entry
+    forced = isinstance(ending, e.Ended) and ending.outcome == "terminated"
     try:
-        execution.replay(run)
+        # An end by force is not the process's own word.
+        execution.replay(run[:-1] if forced else run)
     except DalsegnoError as error:
         return [f"I13 {id!r} replays differently: {error}"]
     finally:
         said = [item for item in execution.out if isinstance(item, e._Entry)]
         execution.drop()
     found = [f"I11 {id!r}: {text}" for text in execution.early]
-    forced = isinstance(ending, e.Ended) and ending.outcome == "terminated"
     if not forced and (said or (isinstance(ending, e.ENDINGS) and execution.ended is None)):
         found.append(f"I13 {id!r}: replay says {said!r} after {e.kind(ending)}")
     return found

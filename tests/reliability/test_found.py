@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
 import msgspec
+from tests.reliability import workload
+from tests.reliability.simulated import SimulatedWorld, open_app
 from tests.reliability.simulation import Simulation
+from tests.reliability.virtual import Clock, VirtualLoop
+
+from dalsegno import App
+from dalsegno.kernel.limits import Limits
+from dalsegno.stores.memory.store import MemoryStore
 
 
 def world(*goals: str, crashes: int = 0, seed: int = 0, **limits: object) -> list[str]:
@@ -30,3 +42,31 @@ def test_a_time_out_further_away_than_the_window_comes_although_a_step_is_runnin
 def test_a_time_out_that_passed_while_the_engine_was_down_comes_before_the_repeated_step_ends() -> None:
     for seed in range(30):
         assert world("impatients", seed=seed, crashes=8) == []
+
+
+def live(work: Callable[[App], Awaitable[None]], **limits: Any) -> None:
+    """Run something against an app on virtual time."""
+    workload.holder.world = SimulatedWorld()
+    clock = Clock()
+    loop = VirtualLoop(clock)
+    app, node = open_app(MemoryStore(clock=clock.now), Limits(**limits), Random(0))
+
+    async def main() -> None:
+        await node.open()
+        async with asyncio.timeout(60):
+            await work(app)
+        assert node.failure is None
+        await node.close()
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
+def test_a_paused_instance_that_is_cancelled_and_terminated_at_once_keeps_one_journal() -> None:
+    async def work(app: App) -> None:
+        run = await app.start(workload.holdout, id="x")
+        await run.pause()
+        await asyncio.gather(run.cancel(), run.terminate())
+        assert await run.status() == "terminated"
+
+    live(work)

@@ -25,13 +25,21 @@ class Stuck(Exception):
     """Nothing is ready and no timer is set: whatever is awaited will never come."""
 
 
+class Crash(KeyboardInterrupt):
+    """The process dies here. (Loops and tasks let only this kind of exception through.)"""
+
+
 class _NoFiles:
     """A selector over nothing: waiting only moves the clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.dead = False
 
     def select(self, timeout: float | None) -> list[Any]:
+        if self.dead:
+            # Something caught the crash, which no code can in earnest.
+            raise Crash
         if timeout is None:
             raise Stuck
         if timeout > 0:
@@ -56,6 +64,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         error = context.get("exception")
         if error is not None:
             self.errors.append(f"{context.get('message')}: {error!r}")
+
+    def die(self) -> None:
+        """Run no further round."""
+        self._selector.dead = True
 
     def time(self) -> float:
         return self._clock.elapsed_seconds

@@ -142,10 +142,14 @@ class Operations:
             resident.execution.drop()
             done(value_of(None))
 
-        if (row.status in _SET_ASIDE and node.residents.get(row.key) is None) or node.definitions.find(
-            row.process, row.version
-        ) is None:
-            node.stored.terminate(row, entry, done)
+        if node.definitions.find(row.process, row.version) is None:
+            node.stored.terminate(row, entry, done, lambda error: done(refusal(error)))
+        elif row.status in _SET_ASIDE and node.residents.get(row.key) is None:
+            # Somebody may let it go on at the same time: then it is in memory by now.
+            def otherwise(_: DalsegnoError) -> None:
+                node.loop.call_soon(node.guarded, self._with_resident, row, act, done)
+
+            node.stored.terminate(row, entry, done, otherwise, *_SET_ASIDE)
         else:
             self._with_resident(row, act, done)
 

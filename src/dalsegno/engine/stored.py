@@ -90,12 +90,20 @@ class Stored:
             self._node.log.error("instance %r is parked: %s", item.row.id, reason)
             await self._append(item, e.Parked(reason), "parked", error=reason, waiting_for=waiting_for)
 
-    def terminate(self, row: InstanceRow, entry: e.Ended, done: Done) -> None:
+    def terminate(
+        self,
+        row: InstanceRow,
+        entry: e.Ended,
+        done: Done,
+        otherwise: Callable[[DalsegnoError], None],
+        *statuses: str,
+    ) -> None:
         """End an instance that can't be brought into memory."""
-        self._spawn(self._terminate(row, entry, done), lambda error: done(refusal(error)))
+        wanted = statuses or ("running", "waiting", "paused", "parked")
+        self._spawn(self._terminate(row, entry, done, *wanted), otherwise)
 
-    async def _terminate(self, row: InstanceRow, entry: e.Ended, done: Done) -> None:
-        async with self._alone(row.key, "running", "waiting", "paused", "parked") as item:
+    async def _terminate(self, row: InstanceRow, entry: e.Ended, done: Done, *statuses: str) -> None:
+        async with self._alone(row.key, *statuses) as item:
             for record in records(item.journal):
                 if isinstance(record.entry, e.EventAwaited):
                     self._node.committer.batch.unwaits.append((row.key, record.entry.operation))

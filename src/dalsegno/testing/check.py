@@ -94,7 +94,7 @@ class History:
         """Keys whose outcome an operator had forgotten, so that the same attempt may come again."""
         found = set()
         for id, journal in self.journals.items():
-            discarded = {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
+            discarded = discarded_in(journal)
             if discarded:
                 found |= {o.key for o in outcomes_of(id, journal) if o.seq in discarded}
         return found
@@ -138,9 +138,14 @@ class History:
             return None if rows else "its journal is empty"
         if call.verb == "publish":
             return None if call.reply in dump.events else f"event {call.reply!r} is gone"
-        if call.verb in ("result", "update"):
+        if call.verb == "result":
             wanted = call.reply.encode()
             return None if any(wanted in data for _, _, data in rows) else f"{call.reply} is not in its journal"
+        if call.verb == "update":
+            replies = [e.decode(data) for _, _, data in rows]
+            wanted = call.reply.encode()
+            there = any(isinstance(entry, e.UpdateReplied) and bytes(entry.reply) == wanted for entry in replies)
+            return None if there else f"the reply {call.reply} is not in its journal"
         if call.verb in _REMARK_OF:
             kind = _REMARK_OF[call.verb]
             return None if any(isinstance(e.decode(d), kind) for _, _, d in rows) else "nothing of it is journaled"
@@ -193,7 +198,8 @@ class History:
             ):
                 yield f"I6 effect {key} attempt {attempt} in life {effect.life} before attempt {attempt - 1} was journaled"
         lives = [effect.life for effect in effects]
-        if len(set(lives)) < len(lives):
+        reopened = sum(isinstance(r.entry, e.Reopened) for r in self.journals[instance])
+        if len(set(lives)) + reopened < len(lives):
             yield f"I6 effect {key} attempt {attempt} took place {len(lives)} times in lives {lives}: no crash explains it"
 
     # -- I5: transactions --------------------------------------------------------------------------
@@ -239,7 +245,10 @@ class History:
             return
         wanted: list[str] = []
         undone: list[str] = []
+        discarded = discarded_in(journal)
         for outcome in outcomes_of(id, journal):
+            if outcome.seq in discarded:
+                continue
             entry, step = outcome.entry, outcome.entry.step
             if step.startswith("undo:"):
                 if isinstance(entry, e.StepCompleted):
@@ -313,14 +322,16 @@ def outcomes_of(id: str, journal: Iterable[e.Record], namespace: str = "default"
     return found
 
 
+def discarded_in(journal: Iterable[e.Record]) -> set[int]:
+    """The entries that an operator's retry made count no longer."""
+    return {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
+
+
 def check_journal(id: str, journal: list[e.Record]) -> Iterator[str]:
     """Whether a journal is one that a sound engine can write."""
     if not journal:
         return
-    discarded: set[int] = set()
-    for record in journal:
-        if isinstance(record.entry, e.Reopened):
-            discarded.update(record.entry.discarded)
+    discarded = discarded_in(journal)
     ended: e.Entry | None = None
     for position, record in enumerate(journal):
         entry = record.entry
