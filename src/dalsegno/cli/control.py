@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from dalsegno.cli import screen
 from dalsegno.cli.place import Place
-from dalsegno.errors import DalsegnoError, UsageError
+from dalsegno.errors import DalsegnoError
 from dalsegno.instance import Run
 
 Ids: TypeAlias = Annotated[list[str], Parameter(help="The instances; - reads ids from standard input, one a line.")]
@@ -34,12 +34,10 @@ async def each(
 
 
 def expanded(ids: Sequence[str]) -> list[str]:
-    """The ids, those of standard input among them. Raises `UsageError` where there are none."""
+    """The ids, those of standard input among them."""
     found: list[str] = []
     for id in ids:
         found += [line.strip() for line in sys.stdin if line.strip()] if id == "-" else [id]
-    if not ids:
-        raise UsageError("no instance is named: give its id, or - to read ids from standard input")
     return found
 
 
