@@ -142,7 +142,8 @@ class AsyncSteps:
                 raise
             job.task.uncancel()
             self._report(job, None, error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # Code that was written as a program must not end the node.
             self._report(job, None, error)
         else:
             reach("effect.after")

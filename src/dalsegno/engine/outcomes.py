@@ -54,7 +54,7 @@ class Outcomes:
         token = current_step.set(job)
         try:
             value = job.call.spec.function(*job.call.args, **job.call.kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.add(job, None, error)
         else:
             self.add(job, value, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from typing import Any
 
@@ -117,12 +118,15 @@ class ProcessSteps:
                 await worker.end()
 
     async def _spawn(self) -> _Worker:
+        # Modules are found where this process finds them.
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "dalsegno.engine.process_worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
             limit=4 * self._payload_bytes + 65536,
         )
         return _Worker(process)
