@@ -186,9 +186,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     async def shutdown_asyncgens(self) -> None:
         return None
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        return None
-
 
 def outside(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function as if from a thread, where no loop runs."""

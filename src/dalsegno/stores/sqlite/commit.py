@@ -11,6 +11,7 @@ import msgspec
 from dalsegno.errors import Fenced
 from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Message, Transaction, WaitRow
+from dalsegno.stores.annotations import merged
 from dalsegno.stores.sqlite.connection import Connection, MultiRow, query
 
 #: what statements run on: the writer's connection, or a cursor of the user's
@@ -64,7 +65,7 @@ def write(connection: Target, batch: Batch, owned: bool) -> Committed:
     if batch.changes:
         _change(connection, batch.changes)
     for key, values in batch.annotations:
-        connection.execute(query("annotate"), (values.decode(), key))
+        _annotate(connection, key, values)
     if batch.unwaits:
         connection.executemany(query("delete_wait"), batch.unwaits)
     for wait in batch.waits:
@@ -155,7 +156,7 @@ def _insert_copies(connection: Target, batch: Batch) -> list[int | None]:
             start.stands.key = key
             _change(connection, {key: start.stands})
         if start.annotations is not None:
-            connection.execute(query("annotate"), (start.annotations.decode(), key))
+            _annotate(connection, key, start.annotations)
         keys.append(key)
     return keys
 
@@ -165,6 +166,11 @@ def _change(connection: Target, changes: dict[int, Change]) -> None:
     for c in changes.values():
         flat += (c.key, c.status, c.at, c.wake_at, c.waiting_for, c.error, c.ended_at, c.run, c.base_seq)
     _update_instances.run(connection, flat)
+
+
+def _annotate(connection: Target, key: int, values: bytes) -> None:
+    before = connection.execute(query("annotations"), (key,)).fetchone()[0]
+    connection.execute(query("annotate"), (merged(before, values), key))
 
 
 def _open_wait(connection: Target, wait: WaitRow) -> list[Match]:

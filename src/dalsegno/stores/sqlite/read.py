@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from dalsegno.contracts import codec
 from dalsegno.kernel.ports import Filter, InstanceRow, Loaded, Match, Message, NodeInfo, TaskRow
 from dalsegno.stores.sqlite.connection import query
 from dalsegno.stores.sqlite.ownership import node_info
@@ -87,12 +88,8 @@ def _conditions(filter: Filter) -> tuple[list[str], list[Any]]:
     if filter.parent is not None:
         add("parent = ?", filter.parent)
     for name, value in filter.where:
-        # -> compares JSON with JSON, so that 1 and "1" stay apart.
-        add(
-            "annotations -> ? = json(?)",
-            f'$."{name}"',
-            json.dumps(value, separators=(",", ":"), ensure_ascii=False),
-        )
+        # -> compares JSON with JSON, so that 1 and "1" stay apart; the codec writes what is annotated alike.
+        add("annotations -> ? = ?", f'$."{name}"', codec.encode(value, f"value of {name!r}").decode())
     return conditions, values
 
 

@@ -1,1 +1,1 @@
-UPDATE instances SET annotations = json_patch(coalesce(annotations, '{}'), ?) WHERE key = ?
+UPDATE instances SET annotations = ? WHERE key = ?

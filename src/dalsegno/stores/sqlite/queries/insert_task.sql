@@ -1,4 +1,7 @@
 INSERT INTO tasks (namespace, id, instance, operation, role, title, about, answer_schema, state, at, due_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?)
-ON CONFLICT (namespace, id) DO UPDATE SET state = 'open', at = excluded.at, due_at = excluded.due_at
-    WHERE tasks.state = 'withdrawn'
+ON CONFLICT (namespace, id) DO UPDATE
+   SET operation = excluded.operation, role = excluded.role, title = excluded.title, about = excluded.about,
+       answer_schema = excluded.answer_schema, state = 'open', at = excluded.at, due_at = excluded.due_at, answer = NULL,
+       answered_by = NULL, answered_at = NULL
+ WHERE tasks.state = 'withdrawn'

@@ -1,0 +1,1 @@
+SELECT annotations FROM instances WHERE key = ?
