@@ -1,7 +1,7 @@
 """A small shop whose processes the tests of the command line run; each test copies it to a folder of its own."""
 
-import asyncio
 import os
+import time
 from pathlib import Path
 
 from dalsegno import App, Event, Limits, Refused, Retry, annotate, ask, on, process, saga, start, step, wait_for
@@ -21,20 +21,20 @@ class NoFunds(Exception):
 
 
 @step
-async def hold(order: str) -> str:
+def hold(order: str) -> str:
     with Path("effects").open("a") as effects:
         effects.write(f"hold {order}\n")
     return f"hold-{order}"
 
 
 @hold.undo
-async def release(order: str, held: str) -> None:
+def release(order: str, held: str) -> None:
     with Path("effects").open("a") as effects:
         effects.write(f"release {order}\n")
 
 
 @step(retry=Retry(attempts=2, first="10ms"))
-async def charge(order: str, amount: int) -> str:
+def charge(order: str, amount: int) -> str:
     if amount > 100 and not Path("credit").exists():
         raise NoFunds(f"{amount} is too much for {order}")
     return f"charge-{amount}"
@@ -62,10 +62,10 @@ async def order(id: str, amount: int = 5) -> dict[str, object]:
 
 
 @step(timeout="20s")
-async def nap() -> str:
+def nap() -> str:
     Path("napping").touch()
     while not Path("wake").exists():
-        await asyncio.sleep(0.01)
+        time.sleep(0.01)
     return "rested"
 
 

@@ -17,7 +17,7 @@ from examples.order_to_cash.world.serving import Service, serve
 from starlette.routing import Route
 
 CALLBACK_TIMEOUT = 2.0
-CALLBACKS_AT_ONCE = 16
+CALLBACKS_AT_ONCE = 48
 LONGEST_PAUSE = 2.0
 
 
