@@ -16,7 +16,6 @@ import pytest
 from dalsegno import App, DefinitionError
 from dalsegno.engine.residents import records
 from dalsegno.kernel.execution import Execution
-from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import FINAL, Filter, Loaded
 from dalsegno.stores.sqlite.store import SqliteStore
 
@@ -99,7 +98,7 @@ def _replay_prefixes(app: App, item: Loaded) -> None:
         return
     journal = records(item.journal)
     for length in range(1, min(len(journal), _PREFIXES) + 1):
-        execution = Execution(spec, item.row.namespace, item.row.id, Limits())
+        execution = Execution(spec, item.row.namespace, item.row.id, app.limits)
         try:
             execution.replay(journal[:length])
         finally:

@@ -19,7 +19,7 @@ from dalsegno.engine.node import Node
 from dalsegno.engine.requests import Request
 from dalsegno.engine.shadow import replayed
 from dalsegno.engine.starts import IfExists
-from dalsegno.errors import DefinitionError, LimitExceeded, NotFound, UsageError
+from dalsegno.errors import DefinitionError, NotFound, UsageError
 from dalsegno.gateway import Beside, Gateway, InProcess, living_nodes, publish_within, start_within
 from dalsegno.instance import Instance, Run, Task, instance_of, task_of
 from dalsegno.kernel.definition import Arguments, ProcessSpec, encode_arguments
@@ -109,7 +109,7 @@ class App:
         self._refuse_open()
         store = open_store(self._store)
         await store.open(owner=False, name=self._name or "client", lease_seconds=0)
-        self._gateway = Beside(store)
+        self._gateway = Beside(store, self.limits)
         try:
             yield self
         finally:
@@ -168,11 +168,7 @@ class App:
 
     def _input(self, spec: ProcessSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, Arguments]:
         data = encode_arguments(args, kwargs, f"input of {spec.name}")
-        if len(data) > self.limits.payload_bytes:
-            raise LimitExceeded(
-                f"input of {spec.name} has {len(data)} bytes, the limit is {self.limits.payload_bytes} "
-                "(Limits.payload_bytes). Keep the data elsewhere and pass a reference."
-            )
+        codec.bounded(data, self.limits.payload_bytes, f"input of {spec.name}")
         # A start that could never run is refused here, not journaled.
         return data, spec.read_input(data)
 
@@ -214,7 +210,7 @@ class App:
         """
         gateway = self._open()
         if tx is not None:
-            return publish_within(gateway.store, tx, self.namespace, event, to)
+            return publish_within(gateway.store, self.limits, tx, self.namespace, event, to)
         return await gateway.publish(self.namespace, event, to)
 
     async def tasks(self, role: str | None = None, state: str | None = "open", limit: int = 1000) -> Sequence[Task]:
@@ -228,7 +224,8 @@ class App:
         task = await gateway.store.task(self.namespace, task_id)
         if task is None:
             raise NotFound(f"no task {task_id!r} in namespace {self.namespace!r}")
-        request = Request(by, task=task_id, answer=msgspec.Raw(codec.encode(answer, "answer")))
+        data = codec.bounded(codec.encode(answer, "answer"), self.limits.payload_bytes, "answer")
+        request = Request(by, task=task_id, answer=msgspec.Raw(data))
         await gateway.request("answer", self.namespace, task.instance, request)
 
     async def list(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from dalsegno.contracts import codec
 from dalsegno.contracts.event import AnyEvent, key_of, payload_of
 from dalsegno.engine.node import Node
 from dalsegno.engine.reopening import annotated
@@ -18,6 +19,7 @@ from dalsegno.engine.turns import input_hash
 from dalsegno.errors import NotFound, Refused
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.definition import Arguments, ProcessSpec
+from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import FINAL, Batch, EventRow, InstanceRow, Message, NodeInfo, Start, Store
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -79,6 +81,19 @@ def event_row(namespace: str, event: AnyEvent, to: str | None, at: int, id: str 
     )
 
 
+def bounded_event_row(limits: Limits, namespace: str, event: AnyEvent, to: str | None, at: int) -> EventRow:
+    """An event from outside as it is stored. Raises `LimitExceeded`."""
+    row = event_row(namespace, event, to, at)
+    codec.bounded(row.payload, limits.payload_bytes, f"event {row.event_type}")
+    return row
+
+
+def update_request(limits: Limits, event: AnyEvent, by: str | None, update: str | None = None) -> Request:
+    """What an update asks of the engine. Raises `LimitExceeded`."""
+    payload = codec.bounded(payload_of(event), limits.payload_bytes, f"update {event.event_type}")
+    return Request(by, event_type=event.event_type, event=msgspec.Raw(payload), update=update)
+
+
 async def whole_history(store: Store, key: int, after: int = -1) -> list[e.Record]:
     """All entries of an instance after a sequence number."""
     found: list[e.Record] = []
@@ -127,10 +142,10 @@ def start_within(
             raise Refused(f"instance {id!r} can't be restarted within a transaction: leave out tx=")
 
 
-def publish_within(store: Store, tx: Any, namespace: str, event: AnyEvent, to: str | None) -> str:
+def publish_within(store: Store, limits: Limits, tx: Any, namespace: str, event: AnyEvent, to: str | None) -> str:
     """Publish an event with a transaction of the user's; returns its id."""
     batch = Batch()
-    row = event_row(namespace, event, to, store.now())
+    row = bounded_event_row(limits, namespace, event, to, store.now())
     batch.events.append(row)
     store.enlist(tx, batch)
     return row.id
@@ -148,6 +163,7 @@ class InProcess:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.store = node.store
+        self.limits = node.limits
 
     async def start(
         self,
@@ -190,14 +206,12 @@ class InProcess:
         (await copied).read()
 
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
-        request = Request(
-            by, event_type=event.event_type, event=msgspec.Raw(payload_of(event)), update=str(uuid.uuid4())
-        )
+        request = update_request(self.limits, event, by, str(uuid.uuid4()))
         return await self.request("update", namespace, id, request)
 
     async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str:
         self._check_alive()
-        row = event_row(namespace, event, to, self.store.now())
+        row = bounded_event_row(self.limits, namespace, event, to, self.store.now())
         self.node.committer.batch.events.append(row)
         await self.node.settled()
         return row.id
@@ -233,8 +247,9 @@ class InProcess:
 class Beside:
     """Beside a running engine: writes what is wanted into the store and rings."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
+        self.limits = limits
 
     async def start(
         self,
@@ -290,12 +305,12 @@ class Beside:
             raise Refused(f"instance {start.id!r} exists already in namespace {start.namespace!r}")
 
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
-        request = Request(by, event_type=event.event_type, event=msgspec.Raw(payload_of(event)))
+        request = update_request(self.limits, event, by)
         return await self.request("update", namespace, id, request)
 
     async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str:
         batch = Batch()
-        row = event_row(namespace, event, to, self.store.now())
+        row = bounded_event_row(self.limits, namespace, event, to, self.store.now())
         batch.events.append(row)
         await self.store.write(batch)
         return row.id

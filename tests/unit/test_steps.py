@@ -320,7 +320,7 @@ async def test_a_step_key_is_the_same_after_a_restart(open_app, until):
         return await charge()
 
     async with open_app() as app:
-        run = await app.start(order, id="one")
+        await app.start(order, id="one")
         await until(lambda: keys)
     async with open_app() as app:
         assert await app.get("one").result() == "default/one/charge"

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.errors import DefinitionError, InvalidValue, Unserialisable
+from dalsegno.errors import DefinitionError, InvalidValue, LimitExceeded, Unserialisable
 
 NULL = b"null"
 #: a field without a value; false where a value is expected
@@ -56,6 +56,16 @@ def encode(value: Any, what: str = "value") -> bytes:
             f"{what} can't be written as JSON: {error}. Return builtins, dataclasses, TypedDicts, "
             "msgspec structs or pydantic models."
         ) from error
+
+
+def bounded(data: bytes, limit: int, what: str) -> bytes:
+    """The data, unless it is larger than `Limits.payload_bytes`. Raises `LimitExceeded`."""
+    if len(data) > limit:
+        raise LimitExceeded(
+            f"{what} has {len(data)} bytes, the limit is {limit} (Limits.payload_bytes). Keep the data elsewhere and "
+            "pass a reference."
+        )
+    return data
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dalsegno.contracts import codec
 from dalsegno.engine.jobs import Job
 from dalsegno.engine.transactions import encoded_result
 from dalsegno.errors import AttemptTimedOut, ContractError, DalsegnoError, OutcomeUnknown
@@ -72,9 +73,10 @@ class Outcomes:
         if error is None:
             reach("result.before")
             try:
-                result = encoded_result(job, value, self._payload_bytes)
+                # Nobody asks for what an undo returns.
+                result = codec.NULL if call.undoes else encoded_result(job, value, self._payload_bytes)
             except ContractError as refused:
-                self.fail(job, refused)
+                self._lose_result(job, refused)
             else:
                 entry = e.StepCompleted(call.key, call.arguments, msgspec.Raw(result), job.attempt, job.started_at)
                 self._node.turns.advance(resident, entry)
@@ -93,6 +95,15 @@ class Outcomes:
         elif not self._node.closing:
             # The step cancelled itself: for its process that is a failure like any other.
             self.fail(job, DalsegnoError(f"{job.describe()} raised CancelledError"))
+
+    def _lose_result(self, job: Job, refused: ContractError) -> None:
+        """The effect took place, but its result can't be kept: journaled as that, whatever the retry policy says."""
+        call, fault = job.call, capture(refused)
+        if call.cancelled:
+            self._node.turns.advance(job.resident, e.StepCancelled(call.key, unknown=True))
+        else:
+            failed = e.StepFailed(call.key, call.arguments, fault, job.attempt, True, job.started_at)
+            self._node.turns.advance(job.resident, failed)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """An attempt failed: it is tried again, or its step has failed for good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from dalsegno.contracts import codec
+from dalsegno.errors import InvalidValue
 from dalsegno.kernel.retry import Retry
 
 Executor = Literal["async", "thread", "process", "inline", "transaction"]
@@ -54,6 +56,7 @@ class ProcessSpec:
     function: Callable[..., Any]
     _types: list[Any] | None = field(default=None, repr=False)
     _result_type: Any = field(default=None, repr=False)
+    _least: int = field(default=0, repr=False)
 
     @property
     def result_type(self) -> Any:
@@ -67,12 +70,16 @@ class ProcessSpec:
         parts = _read_parts(data)
         if self._types is None:
             self._types = codec.parameter_types(self.function)
+            self._least = _required(self.function)
         types = self._types
+        plain = bytes(parts[-1]) == b"{}"
+        if not (plain and self._least <= len(parts) - 1 <= len(types)):
+            self._check_fits(parts)
         arguments = [
             codec.decode(part, types[i] if i < len(types) else Any, f"argument {i + 1} of {self.name}")
             for i, part in enumerate(parts[:-1])
         ]
-        if bytes(parts[-1]) == b"{}":
+        if plain:
             return arguments, {}
         named = codec.decode(parts[-1], dict[str, msgspec.Raw], f"input of {self.name}")
         known = codec.hints(self.function)
@@ -81,6 +88,21 @@ class ProcessSpec:
             for name, part in named.items()
         }
         return arguments, keywords
+
+    def _check_fits(self, parts: list[msgspec.Raw]) -> None:
+        named = codec.decode(parts[-1], dict[str, msgspec.Raw], f"input of {self.name}")
+        try:
+            inspect.signature(self.function).bind(*parts[:-1], **named)
+        except TypeError as error:
+            raise InvalidValue(f"input of {self.name} doesn't fit its parameters: {error}") from error
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function needs at least; all of them where it needs named ones too."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return len(parameters) + 1
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> bytes:

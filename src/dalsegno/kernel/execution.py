@@ -285,7 +285,7 @@ class Execution:
         if kind is e.StepCompleted:
             call.outcome = "completed"
             try:
-                call.result = call.spec.decode(entry.result)
+                call.result = None if call.undoes else call.spec.decode(entry.result)
             except (msgspec.DecodeError, ValueError, DalsegnoError) as error:
                 call.outcome = "unknown"
                 failure = _invalid_result(call, error)
@@ -395,7 +395,10 @@ class Execution:
         error = main.exception()
         try:
             if error is None:
-                return e.Ended("completed", result=self._payload(main.result(), "result"))
+                result = self._payload(main.result(), "result")
+                # Whoever waits reads it as this type: what they could not read must not count as a result.
+                codec.decode(result, self.spec.result_type, f"result of {self}")
+                return e.Ended("completed", result=result)
             if isinstance(error, ContinueAsNew):
                 data = encode_arguments(error.arguments, error.keywords, f"input of {self}")
                 return e.Continued(Raw(self._within_limit(data, "input")))
@@ -654,12 +657,7 @@ class Execution:
         return Raw(data) if len(data) <= self.limits.payload_bytes else Raw(self._within_limit(data, what))
 
     def _within_limit(self, data: bytes, what: str) -> bytes:
-        if len(data) > self.limits.payload_bytes:
-            raise LimitExceeded(
-                f"{what} of {self} has {len(data)} bytes, the limit is {self.limits.payload_bytes} "
-                "(Limits.payload_bytes). Keep the data elsewhere and pass a reference."
-            )
-        return data
+        return codec.bounded(data, self.limits.payload_bytes, f"{what} of {self}")
 
     def _emit(self, name: str, entry: e.Emission) -> bool:
         """Say something; false where the journal has it already."""
