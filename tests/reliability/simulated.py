@@ -119,9 +119,17 @@ def dump_of(disk: Disk) -> Dump:
     return Dump(
         {row.id: row.status for row in disk.instances.values()},
         {ids[key]: [(seq, at, entry) for seq, at, _, entry in rows] for key, rows in disk.journals.items()},
-        dict(disk.guest),
-        frozenset(event.id for event in disk.events),
+        ledger_of(disk),
+        frozenset(event.id for event in disk.meetings.events.values()),
     )
+
+
+def ledger_of(disk: Disk) -> dict[str, int]:
+    """What the transaction steps booked, by step key."""
+    guest = disk.guest.connection
+    if not guest.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone():
+        return {}
+    return dict(guest.execute("SELECT step_key, count(*) FROM ledger GROUP BY step_key").fetchall())
 
 
 def standing(disk: Disk) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from dalsegno.errors import UsageError
+
 Status = Literal["running", "waiting", "paused", "parked", "completed", "failed", "cancelled", "terminated"]
 FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "terminated"})
 
@@ -228,6 +230,13 @@ class Batch:
     def add(self, key: int, seq: int, at: int, kind: str, entry: bytes) -> None:
         """Append a journal row."""
         self.rows += (key, seq, at, kind, entry)
+
+    def check_handed_in(self) -> None:
+        """Raise `UsageError` where it holds more than those may write who own nothing."""
+        if self.rows or self.changes or self.annotations or self.waits or self.unwaits or self.transactions:
+            raise UsageError("only the node that owns the instances writes their journals: hand in starts and messages")
+        if self.replies or self.asks or self.closings or self.heartbeats or self.unbeats:
+            raise UsageError("only the node that owns the instances replies and asks: hand in starts and messages")
 
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""

@@ -122,7 +122,7 @@ class Life:
 
     def crash(self) -> None:
         """Die as by kill -9: nothing runs any more, nothing is written, the lease is not given back."""
-        self.store.expire()
+        self.store.crash()
 
     def bury(self) -> None:
         """Free what the dead node left in memory; nothing of it acts."""

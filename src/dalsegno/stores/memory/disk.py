@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from dalsegno.errors import Fenced
-from dalsegno.kernel.ports import (
-    Batch,
-    Change,
-    Committed,
-    EventRow,
-    Heartbeat,
-    InstanceRow,
-    Match,
-    Message,
-    NodeInfo,
-    Start,
-    TaskRow,
-    WaitRow,
-)
+from dalsegno.errors import Fenced, StoreError
+from dalsegno.kernel.ports import Batch, Change, Committed, Heartbeat, InstanceRow, Message, NodeInfo, Start, TaskRow
+from dalsegno.stores.annotations import merged
+from dalsegno.stores.memory.meetings import Meetings
+
+if TYPE_CHECKING:
+    from dalsegno.stores.memory.guest import Guest
+    from dalsegno.stores.memory.store import MemoryStore
 
 replace = msgspec.structs.replace
+
+Journal = list[tuple[int, int, str, bytes]]
 
 
 class Disk:
@@ -33,66 +27,74 @@ class Disk:
         self.nodes: list[NodeInfo] = []
         self.instances: dict[int, InstanceRow] = {}
         self.ids: dict[tuple[str, str], int] = {}
-        self.journals: dict[int, list[tuple[int, int, str, bytes]]] = {}
-        self.events: list[EventRow] = []
-        self.event_ids: set[tuple[str, str]] = set()
-        self.waits: dict[tuple[int, str], WaitRow] = {}
-        self.matched: dict[tuple[int, str], int] = {}
+        self.journals: dict[int, Journal] = {}
+        self.meetings = Meetings()
         self.messages: dict[int, Message] = {}
         self.tasks: dict[tuple[str, str], TaskRow] = {}
         self.heartbeats: dict[tuple[int, str], Heartbeat] = {}
         self.crashed_seqs: dict[int, int] = {}
         self.last_message = 0
-        self.guest: dict[str, Any] = {}
+        #: the stores that are open on it
+        self.stores: list[MemoryStore] = []
+        self._guest: Guest | None = None
+
+    @property
+    def guest(self) -> Guest:
+        """The database that transaction steps see."""
+        if self._guest is None:
+            # Few need it, and it costs a hundred microseconds.
+            from dalsegno.stores.memory.guest import Guest
+
+            self._guest = Guest()
+        return self._guest
 
     def check_fence(self, epoch: int) -> None:
         """Raise `Fenced` where another node took over."""
-        if any(node.epoch == epoch and node.ended_at is not None for node in self.nodes):
+        if self.nodes[epoch - 1].ended_at is not None:
             raise Fenced(f"node epoch {epoch} was ended by another engine that took over: this one may write nothing")
 
     def apply(self, batch: Batch, owned: bool) -> Committed:
-        """Write a batch."""
+        """Write a batch. Raises `StoreError` where its journal rows don't fit; nothing is written then."""
+        self._check(batch)
         found = Committed()
+        if batch.transactions:
+            found.transactions = self.guest.transact(batch.transactions)
         found.start_keys = [self._start(s, owned, [(0, s.at, "started", s.entry)]) for s in batch.starts]
-        found.copy_keys = [self._copy(s, journal) for s, journal in batch.copies]
+        found.copy_keys = [self._copy(start, journal) for start, journal in batch.copies]
         rows = batch.rows
         for i in range(0, len(rows), 5):
-            self._append(*rows[i : i + 5])
+            self.journals[rows[i]].append(tuple(rows[i + 1 : i + 5]))
         for change in batch.changes.values():
             self._change(change)
         for key, values in batch.annotations:
             self._annotate(key, values)
-        for pair in batch.unwaits:
-            self.waits.pop(pair, None)
-            self.matched.pop(pair, None)
-        for wait in batch.waits:
-            found.matches += self._open_wait(wait)
-        for event in batch.events:
-            found.matches += self._publish(event)
-        self._people(batch)
-        refusals = [s.refusal for s, key in zip(batch.starts, found.start_keys, strict=True) if key is None]
-        for message in [*(m for m in refusals if m is not None), *batch.messages]:
-            self.last_message += 1
-            message.position = self.last_message
-            self.messages[self.last_message] = message
-        for position, reply, at in batch.replies:
-            if self.messages[position].done_at is None:
-                self.messages[position] = replace(self.messages[position], reply=reply, done_at=at)
+        self._meet(batch, found)
+        self._ask(batch)
+        self._send(batch, found)
         for beat in batch.heartbeats:
             self.heartbeats[beat.instance, beat.step] = beat
         for (key,) in batch.unbeats:
             for known in [pair for pair in self.heartbeats if pair[0] == key]:
                 del self.heartbeats[known]
-        for work in batch.transactions:
-            found.transactions.append(self._transact(work))
+        for work, (entry, _) in zip(batch.transactions, found.transactions, strict=True):
+            if entry is not None:
+                self.journals[work.instance].append((work.seq, work.at, work.kind, entry))
         return found
 
-    def _append(self, key: int, seq: int, at: int, kind: str, entry: bytes) -> None:
-        journal = self.journals[key]
-        assert seq == len(journal), f"instance {key}: entry {seq} after {len(journal)} entries"
-        journal.append((seq, at, kind, entry))
+    def _check(self, batch: Batch) -> None:
+        """Whatever could fail half-way fails here."""
+        nexts: dict[int, int] = {}
+        rows = batch.rows
+        wanted = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 5)]
+        for key, seq in [*wanted, *((work.instance, work.seq) for work in batch.transactions)]:
+            expected = nexts[key] if key in nexts else len(self.journals.get(key, ()))
+            if seq != expected:
+                raise StoreError(f"instance {key}: entry {seq} where {expected} comes next; nothing was written")
+            nexts[key] = seq + 1
 
-    def _start(self, start: Start, owned: bool, journal: list[tuple[int, int, str, bytes]]) -> int | None:
+    # -- instances ---------------------------------------------------------------------------------
+
+    def _start(self, start: Start, owned: bool, journal: Journal) -> int | None:
         if (start.namespace, start.id) in self.ids:
             return None
         key = len(self.instances) + 1
@@ -112,19 +114,20 @@ class Disk:
             updated_at=start.at,
             parent=start.parent,
             parent_operation=start.parent_operation,
-            events_from=len(self.events),
+            events_from=self.meetings.last_position,
         )
-        self.journals[key] = []
-        for entry in journal:
-            self._append(key, *entry)
+        self.journals[key] = list(journal)
         return key
 
-    def _copy(self, start: Start, journal: list[tuple[int, int, str, bytes]]) -> int | None:
+    def _copy(self, start: Start, journal: Journal) -> int | None:
         key = self._start(start, True, journal)
-        if key is not None and start.stands is not None:
+        if key is None:
+            return None
+        self.instances[key] = replace(self.instances[key], events_from=0)
+        if start.stands is not None:
             start.stands.key = key
             self._change(start.stands)
-        if key is not None and start.annotations is not None:
+        if start.annotations is not None:
             self._annotate(key, start.annotations)
         return key
 
@@ -144,80 +147,42 @@ class Disk:
 
     def _annotate(self, key: int, values: bytes) -> None:
         row = self.instances[key]
-        merged = {**json.loads(row.annotations or "{}"), **json.loads(values)}
-        kept = {name: value for name, value in merged.items() if value is not None}
-        self.instances[key] = replace(row, annotations=json.dumps(kept))
+        self.instances[key] = replace(row, annotations=merged(row.annotations, values))
 
-    def _open_wait(self, wait: WaitRow) -> list[Match]:
-        pair = (wait.instance, wait.operation)
-        self.waits[pair] = wait
-        self.matched.pop(pair, None)
-        since = self.instances[wait.instance].events_from
-        for position, event in enumerate(self.events, 1):
-            early = event.to is None and position <= since
-            if position > wait.after and not early and _meets(event, wait):
-                return [self._match(wait, position, event)]
-        return []
+    # -- between instances and people --------------------------------------------------------------
 
-    def _publish(self, event: EventRow) -> list[Match]:
-        if (event.namespace, event.id) in self.event_ids:
-            return []
-        self.event_ids.add((event.namespace, event.id))
-        self.events.append(event)
-        position = len(self.events)
-        open_waits = [wait for pair, wait in self.waits.items() if pair not in self.matched]
-        return [self._match(wait, position, event) for wait in open_waits if _meets(event, wait)]
+    def _meet(self, batch: Batch, found: Committed) -> None:
+        for pair in batch.unwaits:
+            self.meetings.close(pair)
+        for wait in batch.waits:
+            found.matches += self.meetings.open(wait, self.instances[wait.instance].events_from)
+        for event in batch.events:
+            found.matches += self.meetings.publish(event)
 
-    def _match(self, wait: WaitRow, position: int, event: EventRow) -> Match:
-        self.matched[wait.instance, wait.operation] = position
-        return Match(
-            instance=wait.instance,
-            operation=wait.operation,
-            position=position,
-            event_id=event.id,
-            payload=event.payload,
-        )
-
-    def matches(self) -> list[Match]:
-        """Waits whose event has been found."""
-        return [
-            self._match(self.waits[pair], position, self.events[position - 1])
-            for pair, position in list(self.matched.items())
-        ]
-
-    def _people(self, batch: Batch) -> None:
+    def _ask(self, batch: Batch) -> None:
         for task in batch.asks:
             known = self.tasks.get((task.namespace, task.id))
             if known is None or known.state == "withdrawn":
                 self.tasks[task.namespace, task.id] = task
         for closing in batch.closings:
-            open_task = self.tasks.get((closing.namespace, closing.id))
-            if open_task is not None and open_task.state == "open":
-                self.tasks[closing.namespace, closing.id] = replace(
-                    open_task,
+            pair = (closing.namespace, closing.id)
+            known = self.tasks.get(pair)
+            if known is not None and known.state == "open":
+                self.tasks[pair] = replace(
+                    known,
                     state=closing.state,
                     answer=closing.answer,
                     answered_by=closing.by,
                     answered_at=closing.at,
                 )
 
-    def _transact(self, work: Any) -> tuple[bytes | None, BaseException | None]:
-        before = dict(self.guest)
-        try:
-            entry = work.run(self.guest)
-        except Exception as error:
-            self.guest.clear()
-            self.guest.update(before)
-            return None, error
-        self._append(work.instance, work.seq, work.at, work.kind, entry)
-        return entry, None
-
-
-def _meets(event: EventRow, wait: WaitRow) -> bool:
-    if (event.namespace, event.event_type) != (wait.namespace, wait.event_type):
-        return False
-    if event.to not in (None, wait.instance_id) or wait.key not in (None, event.key):
-        return False
-    wanted = msgspec.json.decode(wait.match)
-    fields = msgspec.json.decode(event.payload) if wanted else {}
-    return all(name in fields and fields[name] == value for name, value in wanted.items())
+    def _send(self, batch: Batch, found: Committed) -> None:
+        refusals = [s.refusal for s, key in zip(batch.starts, found.start_keys, strict=True) if key is None]
+        for message in [*(m for m in refusals if m is not None), *batch.messages]:
+            self.last_message += 1
+            message.position = self.last_message
+            self.messages[self.last_message] = message
+        for position, reply, at in batch.replies:
+            sent = self.messages.get(position)
+            if sent is not None and sent.done_at is None:
+                self.messages[position] = replace(sent, reply=reply, done_at=at)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from dalsegno.errors import Fenced, StoreError, StoreOwned, UsageError
+from dalsegno.contracts import codec
+from dalsegno.errors import StoreError, StoreOwned, UsageError
 from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import (
     Batch,
@@ -47,14 +47,19 @@ class MemoryStore:
     async def open(self, *, owner: bool, name: str, lease_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
-        if not owner:
-            return
+        if owner:
+            self._take(name, lease_seconds)
+        self.disk.stores.append(self)
+
+    def _take(self, name: str, lease_seconds: float) -> None:
         moment = self.now()
         for node in self.disk.nodes:
             if node.ended_at is None and node.lease_until > moment:
                 raise StoreOwned(f"the memory store is owned by node {node.name!r}, whose lease has not ended")
         self._took_over = any(node.ended_at is None for node in self.disk.nodes)
-        self._end_nodes(moment)
+        for node in self.disk.nodes:
+            if node.ended_at is None:
+                self._change_node(node.epoch, ended_at=moment)
         self._epoch = len(self.disk.nodes) + 1
         self.disk.nodes.append(
             NodeInfo(
@@ -69,15 +74,24 @@ class MemoryStore:
         )
         reach("lease.acquired")
 
-    def _end_nodes(self, moment: int) -> None:
-        self.disk.nodes = [
-            node if node.ended_at is not None else msgspec.structs.replace(node, ended_at=moment)
-            for node in self.disk.nodes
-        ]
+    def _change_node(self, epoch: int, **fields: int) -> None:
+        nodes = self.disk.nodes
+        nodes[epoch - 1] = msgspec.structs.replace(nodes[epoch - 1], **fields)
 
     async def close(self) -> None:
-        if self._epoch is not None and self.broken is None:
-            self._end_nodes(self.now())
+        self._leave()
+        if self._epoch is not None and self.broken is None and self._epoch == len(self.disk.nodes):
+            self._change_node(self._epoch, ended_at=self.now())
+
+    def crash(self) -> None:
+        """Go as a process goes that is killed: the lease isn't given back, but nobody holds it any more."""
+        self._leave()
+        if self._epoch is not None:
+            self._change_node(self._epoch, lease_until=0)
+
+    def _leave(self) -> None:
+        if self in self.disk.stores:
+            self.disk.stores.remove(self)
 
     def now(self) -> int:
         return self._clock()
@@ -92,11 +106,7 @@ class MemoryStore:
     async def renew(self, lease_seconds: float) -> None:
         epoch = self._owned()
         self.disk.check_fence(epoch)
-        until = self.now() + int(lease_seconds * 1e6)
-        self.disk.nodes = [
-            msgspec.structs.replace(node, lease_until=until) if node.epoch == epoch else node
-            for node in self.disk.nodes
-        ]
+        self._change_node(epoch, lease_until=self.now() + int(lease_seconds * 1e6))
         reach("lease.renewed")
 
     def _owned(self) -> int:
@@ -117,7 +127,7 @@ class MemoryStore:
             self.disk.check_fence(epoch)
             reach("commit.fenced")
             found = self.disk.apply(batch, owned=True)
-        except Fenced as error:
+        except StoreError as error:
             done(error)
             return
         reach("commit.rows")
@@ -127,6 +137,7 @@ class MemoryStore:
         self.ring()
 
     async def write(self, batch: Batch) -> Committed:
+        batch.check_handed_in()
         found = self.disk.apply(batch, owned=False)
         self.ring()
         return found
@@ -167,7 +178,7 @@ class MemoryStore:
         return [r.key for r in self.disk.instances.values() if r.status == "parked" and r.waiting_for == code]
 
     async def matches(self) -> list[Match]:
-        return self.disk.matches()
+        return self.disk.meetings.matches()
 
     async def messages(self, after: int) -> list[Message]:
         return [m for m in self.disk.messages.values() if m.position > after and m.done_at is None][:1000]
@@ -218,13 +229,18 @@ class MemoryStore:
         return self.disk.nodes[::-1]
 
     async def forget_events(self, before: int, limit: int) -> int:
-        # Positions are indexes here: nothing is dropped, and a simulation ends before that matters.
-        return 0
+        return self.disk.meetings.forget(before, limit)
 
     def on_ring(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
 
     def ring(self) -> None:
+        for store in self.disk.stores:
+            if store is not self:
+                store.hear()
+
+    def hear(self) -> None:
+        """Another store on the same disk wrote something."""
         self._rung.set()
         for callback in self._callbacks:
             callback()
@@ -239,7 +255,7 @@ class MemoryStore:
 
 
 def _fits(row: InstanceRow, filter: Filter) -> bool:
-    annotations = json.loads(row.annotations or "{}")
+    annotations = msgspec.json.decode(row.annotations or b"{}", type=dict[str, msgspec.Raw])
     return (
         filter.namespace in (None, row.namespace)
         and (not filter.statuses or row.status in filter.statuses)
@@ -248,5 +264,5 @@ def _fits(row: InstanceRow, filter: Filter) -> bool:
         and (filter.started_before is None or row.created_at < filter.started_before)
         and (filter.started_after is None or row.created_at >= filter.started_after)
         and filter.parent in (None, row.parent)
-        and all(name in annotations and annotations[name] == value for name, value in filter.where)
+        and all(name in annotations and bytes(annotations[name]) == codec.encode(value) for name, value in filter.where)
     )

@@ -179,6 +179,7 @@ class SqliteStore:
         self._doorbell.ring_watchers()
 
     async def write(self, batch: Batch) -> Committed:
+        batch.check_handed_in()
         found = await self._writer.call(lambda connection: commit(connection, batch, None))
         await self._ring_owner()
         return found

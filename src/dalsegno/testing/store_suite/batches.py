@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dalsegno.errors import DalsegnoError
+from dalsegno.errors import DalsegnoError, UsageError
 from dalsegno.kernel.ports import Committed
 from dalsegno.testing.store_suite import material as m
 from dalsegno.testing.store_suite.place import Place, client, commit, in_loop, owner
@@ -188,6 +188,24 @@ class BatchTests:
             assert (row.key, row.begun, row.status) == (key, False, "running")
             assert [message.verb for message in await store.messages(0)] == ["cancel"]
             assert handed.messages[0].position == (await store.messages(0))[0].position
+
+    @in_loop
+    async def test_a_client_may_not_write_what_is_the_owners(self, place: Place) -> None:
+        async with owner(place) as store, client(place) as beside:
+            [key] = await m.begin(store, "order-1")
+            forbidden: list[dict[str, Any]] = [
+                {"rows": [(key, 1, m.BEGIN, "step_completed", b"forged")]},
+                {"changes": [m.change(key, "completed")]},
+                {"annotations": [(key, b"{}")]},
+                {"waits": [m.wait(key)]},
+                {"replies": [(1, b"{}", m.BEGIN)]},
+                {"closings": [m.closing("task-1")]},
+            ]
+            for parts in forbidden:
+                with pytest.raises(UsageError):
+                    await beside.write(m.batch(**parts))
+
+            assert len(await store.history(key, -1, 10)) == 1
 
     @in_loop
     async def test_a_clients_start_has_begun_once_its_owner_changed_it(self, place: Place) -> None:

@@ -50,7 +50,10 @@ async def populated(place: Place) -> AsyncIterator[Store]:
             m.start("ticket-1", namespace="support", process="ticket", at=m.BEGIN + 4),
         ]
         one, two, refund, three, _ = (await m.write(store, starts=starts)).start_keys
-        assert one is not None and two is not None and refund is not None and three is not None
+        assert one is not None
+        assert two is not None
+        assert refund is not None
+        assert three is not None
         await m.write(
             store,
             changes=[m.change(two, "waiting"), m.change(refund, "failed")],
