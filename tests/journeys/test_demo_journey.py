@@ -51,7 +51,8 @@ def test_the_books_agree_although_the_engine_was_killed(
     again = reconcile(read_orders(demo.SHIPPED).first(ORDERS), directory)
     assert again.holds
     assert again.figures["orders"] == ORDERS
-    assert again.figures["called off and compensated"] > 0
+    # Whether a cancellation finds its order under way or fulfilled is a matter of timing; it is paid back either way.
+    assert again.figures["called off and compensated"] + again.figures["credit notes"] > 0
 
 
 def test_the_services_did_misbehave(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
