@@ -12,7 +12,7 @@ import msgspec
 from dalsegno.contracts import codec
 from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.requests import Request
-from dalsegno.errors import NotFound, ProcessCancelled, ProcessTerminated
+from dalsegno.errors import NotFound, ProcessCancelled, ProcessFailed, ProcessTerminated
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.fault import restore
 from dalsegno.kernel.ports import InstanceRow, TaskRow
@@ -139,7 +139,7 @@ class Run(Generic[T]):
         if ended.outcome == "terminated":
             raise ProcessTerminated(f"instance {self.id!r} was terminated: {ended.reason or 'no reason given'}")
         assert ended.error is not None
-        error = restore(ended.error)
+        error = restore(ended.error, ProcessFailed)
         error.add_note(f"instance {self.id!r} failed; its journal: dalsegno show {self.id}")
         raise error
 

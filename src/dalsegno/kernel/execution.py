@@ -26,6 +26,7 @@ from dalsegno.errors import (
     JournalMismatch,
     LimitExceeded,
     ProcessCancelled,
+    ProcessFailed,
     ProcessTerminated,
     Refused,
 )
@@ -718,7 +719,7 @@ def child_result(spec: ProcessSpec, child: str, entry: e.ChildEnded) -> Any:
     if entry.outcome == "terminated":
         raise ProcessTerminated(f"child {child!r} ({spec.name}) was terminated")
     assert entry.error is not None
-    raise restore(entry.error)
+    raise restore(entry.error, ProcessFailed)
 
 
 def _note_attempt(call: StepCall, entry: e.AttemptFailed) -> None:

@@ -10,9 +10,14 @@ import msgspec
 
 from dalsegno.contracts import codec
 from dalsegno.contracts.codec import EMPTY
-from dalsegno.errors import StepFailed, Unserialisable
+from dalsegno.errors import ProcessFailed, StepFailed, Unserialisable
 
+# An error is for people to read and for code to tell apart: whatever size it has, its journal entry is small.
 _TRACEBACK_LINES = 60
+_MOST_CHARACTERS = 10_000
+_MOST_DATA_BYTES = 32_768
+_MOST_CAUSES = 10
+_MOST_MEMBERS = 100
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,21 +32,22 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
 
 
-def capture(error: BaseException) -> Fault:
-    """The data of an exception.
+def capture(error: BaseException, causes: int = _MOST_CAUSES) -> Fault:
+    """The data of an exception, with so many causes behind it at most.
 
     >>> capture(ValueError("no")).type
     'builtins:ValueError'
     """
     kind = type(error)
     cause = error.__cause__
+    within = error.exceptions[:_MOST_MEMBERS] if isinstance(error, BaseExceptionGroup) and causes else None
     return Fault(
         type=f"{kind.__module__}:{kind.__qualname__}",
         message=_text(error),
-        args=_json(list(error.args)) if not isinstance(error, BaseExceptionGroup) else EMPTY,
+        args=_json(list(error.args)) if within is None else EMPTY,
         attributes=_json(error.__dict__) if error.__dict__ else EMPTY,
-        cause=capture(cause) if cause is not None else None,
-        members=[capture(e) for e in error.exceptions] if isinstance(error, BaseExceptionGroup) else None,
+        cause=capture(cause, causes - 1) if cause is not None and causes else None,
+        members=[capture(member, causes - 1) for member in within] if within is not None else None,
         traceback=_traceback_text(error),
     )
 
@@ -52,39 +58,58 @@ def _text(error: BaseException) -> str:
         text = str(error)
     except Exception as broken:
         text = f"(its message can't be shown: {type(broken).__name__})"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _short(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _short(text: str) -> str:
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[:_MOST_CHARACTERS]}… (the first {_MOST_CHARACTERS} of {len(text)} characters)"
 
 
 def _traceback_text(error: BaseException) -> str:
     if error.__traceback__ is None:
         return ""
     lines = "".join(traceback.format_tb(error.__traceback__)).splitlines()
-    return "\n".join(lines[-_TRACEBACK_LINES:]).encode("utf-8", "backslashreplace").decode()
+    return _short("\n".join(lines[-_TRACEBACK_LINES:])).encode("utf-8", "backslashreplace").decode()
 
 
 def _json(value: Any) -> msgspec.Raw:
     try:
-        return msgspec.Raw(codec.encode(value))
+        data = codec.encode(value)
+        if len(data) <= _MOST_DATA_BYTES:
+            return msgspec.Raw(data)
     except Unserialisable:
-        if isinstance(value, dict):
-            return msgspec.Raw(codec.encode({str(k): _plain(v) for k, v in value.items()}))
-        return msgspec.Raw(codec.encode([_plain(v) for v in value]))
+        pass
+    plain: Any
+    if isinstance(value, dict):
+        plain = {_short(str(k)): _plain(v) for k, v in value.items()}
+    else:
+        plain = [_plain(v) for v in value]
+    data = codec.encode(plain)
+    return msgspec.Raw(data) if len(data) <= 4 * _MOST_DATA_BYTES else EMPTY
 
 
 def _plain(value: Any) -> Any:
     try:
-        codec.encode(value)
+        if len(codec.encode(value)) <= _MOST_DATA_BYTES:
+            return value
     except Unserialisable:
-        return repr(value)
-    return value
+        pass
+    try:
+        return _short(value if isinstance(value, str) else repr(value))
+    except Exception:
+        return f"({type(value).__name__})"
 
 
-def restore(fault: Fault) -> Exception:
-    """The exception of a fault: its own type where that is loaded, `StepFailed` otherwise."""
-    if fault.members is not None:
-        error: Exception = ExceptionGroup(fault.message.rsplit(" (", 1)[0], [restore(m) for m in fault.members])
+def restore(fault: Fault, unknown: type[StepFailed] | type[ProcessFailed] = StepFailed) -> Exception:
+    """The exception of a fault: its own type where that is loaded, `unknown` otherwise."""
+    if fault.members:
+        error: Exception = ExceptionGroup(
+            fault.message.rsplit(" (", 1)[0], [restore(m, unknown) for m in fault.members]
+        )
     else:
-        error = _typed(fault) or StepFailed(
+        error = _typed(fault) or unknown(
             f"{fault.type.split(':')[-1]}: {fault.message}", fault.type, _plain_attributes(fault)
         )
     if fault.cause is not None:
@@ -98,12 +123,19 @@ def _typed(fault: Fault) -> Exception | None:
         return None
     arguments = codec.decode(fault.args) if fault.args else [fault.message]
     try:
+        if kind.__module__ == "builtins":
+            # Some of Python's own keep what they say outside `args`.
+            return _with_attributes(kind(*arguments), fault)
         # An exception's own __init__ may take other arguments than it leaves in `args`.
         error = kind.__new__(kind, *arguments)
         error.args = tuple(arguments)
-        error.__dict__.update(_plain_attributes(fault))
+        return _with_attributes(error, fault)
     except (TypeError, AttributeError, ValueError):
         return None
+
+
+def _with_attributes(error: Exception, fault: Fault) -> Exception:
+    error.__dict__.update(_plain_attributes(fault))
     return error
 
 
