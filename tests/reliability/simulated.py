@@ -52,6 +52,7 @@ class SimulatedLog:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.life = 0
         self._done: dict[tuple[str, str, str], str] = {}
 
     def asked(self, verb: str, target: str, detail: str) -> int:
@@ -60,6 +61,8 @@ class SimulatedLog:
 
     def ended(self, number: int, outcome: str, reply: str) -> None:
         call = self.calls[number]
+        # Who asked beside a node that froze may have its answer from the next one.
+        call.life = max(call.life, self.life)
         call.outcome, call.reply = outcome, reply
         if outcome == "ok":
             self._done[call.verb, call.target, call.detail] = reply

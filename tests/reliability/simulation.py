@@ -218,6 +218,7 @@ class Simulation:
         await self._refused()
         await asyncio.sleep(self.limits.lease_seconds * 1.1)
         self.dumps.append(dump_of(self.disk))
+        self.log.life = len(self.dumps)
         self._left = self._draw() if len(self.dumps) < self.crashes else 0
         working = asyncio.ensure_future(self._serve())
         await asyncio.sleep(self.chance.random() * 0.1)
