@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeAlias, dataclass_transform
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -37,7 +37,6 @@ class EventMeta(msgspec.StructMeta):
         return cls
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Event(msgspec.Struct, metaclass=EventMeta):
     """The base of every event: a frozen struct with typed fields.
 
