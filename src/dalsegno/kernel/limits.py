@@ -38,7 +38,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     slow_step_seconds: float = 1.0
     #: retries further away than this don't hold memory
     resident_backoff_seconds: float = 30.0
-    #: restarts that find an instance without progress before it is parked
+    #: restarts that find an instance without progress before it is suspected of causing them and tried apart
+    crashes_before_trial: int = 2
+    #: how long a suspect that runs apart must not crash the node
+    trial_seconds: float = 1.0
+    #: crashes without progress, the last ones on trial, before an instance is parked
     crashes_before_parking: int = 5
     #: a node looks this often for messages whose ring it missed
     poll_seconds: float = 1.0

@@ -334,8 +334,18 @@ class Store(Protocol):
     async def running(self, after_key: int, limit: int) -> list[int]:
         """Keys of instances in status running, ascending."""
 
-    async def mark_recovered(self, crashes_before_parking: int) -> list[int]:
-        """Count a crash against each running instance without progress; keys of those over the bound."""
+    async def mark_recovered(self, crashes_before_parking: int, crashes_before_trial: int | None = None) -> list[int]:
+        """Count a crash against each running instance without progress; keys of those over the bound.
+
+        From `crashes_before_trial` on a crash counts only against instances that were on trial, and only one that was
+        on trial alone is over the bound.
+        """
+
+    async def suspects(self, crashes: int) -> list[tuple[int, int]]:
+        """(key, crashes) of running instances with at least so many crashes, the fewest first."""
+
+    async def put_on_trial(self, keys: Sequence[int]) -> None:
+        """From now on a crash is held against these suspects, and no others."""
 
     async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         """(wake_at, key) of waiting instances due until then, after the given pair, in order."""

@@ -33,6 +33,7 @@ class Disk:
         self.tasks: dict[tuple[str, str], TaskRow] = {}
         self.heartbeats: dict[tuple[int, str], Heartbeat] = {}
         self.crashed_seqs: dict[int, int] = {}
+        self.on_trial: frozenset[int] = frozenset()
         self.last_message = 0
         #: the stores that are open on it
         self.stores: list[MemoryStore] = []

@@ -155,19 +155,33 @@ class MemoryStore:
         rows = self.disk.instances.values()
         return [row.key for row in rows if row.status == "running" and row.key > after_key][:limit]
 
-    async def mark_recovered(self, crashes_before_parking: int) -> list[int]:
+    async def mark_recovered(self, crashes_before_parking: int, crashes_before_trial: int | None = None) -> list[int]:
         if not self._took_over:
             return []
-        poisoned = []
-        for row in list(self.disk.instances.values()):
+        free = crashes_before_parking if crashes_before_trial is None else crashes_before_trial
+        disk, poisoned = self.disk, []
+        for row in list(disk.instances.values()):
             if row.status == "running" and row.begun:
-                last = len(self.disk.journals[row.key])
-                crashes = row.crashes + 1 if self.disk.crashed_seqs.get(row.key) == last else 1
-                self.disk.crashed_seqs[row.key] = last
-                self.disk.instances[row.key] = msgspec.structs.replace(row, crashes=crashes)
-                if crashes >= crashes_before_parking:
+                last = len(disk.journals[row.key])
+                counts = row.crashes < free or row.key in disk.on_trial
+                alone = free >= crashes_before_parking or disk.on_trial == {row.key}
+                crashes = 1 if disk.crashed_seqs.get(row.key) != last else row.crashes + counts
+                disk.crashed_seqs[row.key] = last
+                disk.instances[row.key] = msgspec.structs.replace(row, crashes=crashes)
+                if crashes >= crashes_before_parking and alone:
                     poisoned.append(row.key)
+        disk.on_trial = frozenset()
         return poisoned
+
+    async def suspects(self, crashes: int) -> list[tuple[int, int]]:
+        rows = self.disk.instances.values()
+        return sorted(
+            ((row.key, row.crashes) for row in rows if row.status == "running" and row.crashes >= crashes),
+            key=lambda pair: (pair[1], pair[0]),
+        )
+
+    async def put_on_trial(self, keys: Sequence[int]) -> None:
+        self.disk.on_trial = frozenset(keys)
 
     async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         rows = [(row.wake_at, row.key) for row in self.disk.instances.values() if row.wake_at is not None]

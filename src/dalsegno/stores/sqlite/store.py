@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import queue
 import sqlite3
@@ -208,15 +209,22 @@ class SqliteStore:
     async def running(self, after_key: int, limit: int) -> list[int]:
         return await self._reader.call(lambda c: read.numbers(c, "running", after_key, limit))
 
-    async def mark_recovered(self, crashes_before_parking: int) -> list[int]:
+    async def mark_recovered(self, crashes_before_parking: int, crashes_before_trial: int | None = None) -> list[int]:
+        free = crashes_before_parking if crashes_before_trial is None else crashes_before_trial
 
         def mark(connection: Connection) -> list[int]:
             if not self._took_over:
                 return []
-            connection.execute(query("count_crash"))
-            return read.numbers(connection, "poisoned", crashes_before_parking)
+            connection.execute(query("count_crash"), (free,))
+            return read.numbers(connection, "poisoned", crashes_before_parking, free)
 
         return await self._writer.call(mark)
+
+    async def suspects(self, crashes: int) -> list[tuple[int, int]]:
+        return await self._reader.call(lambda c: read.rows(c, "suspects", crashes))
+
+    async def put_on_trial(self, keys: Sequence[int]) -> None:
+        await self._writer.call(lambda c: c.execute(query("put_on_trial"), (json.dumps(list(keys)),)).rowcount)
 
     async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         return await self._reader.call(lambda c: read.rows(c, "due", until, *after, limit))

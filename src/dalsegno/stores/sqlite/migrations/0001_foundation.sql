@@ -33,6 +33,7 @@ CREATE TABLE instances (
     parent_operation TEXT,
     crashes          INTEGER NOT NULL DEFAULT 0,
     crashed_seq      INTEGER NOT NULL DEFAULT -1,
+    on_trial         INTEGER NOT NULL DEFAULT 0,
     events_from      INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX instances_id ON instances (namespace, id);

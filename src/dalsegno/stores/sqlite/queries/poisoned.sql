@@ -1,1 +1,1 @@
-SELECT key FROM instances WHERE status = 'running' AND crashes >= ?
+SELECT key FROM instances WHERE status = 'running' AND crashes >= ?1 AND (?1 <= ?2 OR on_trial = -1)

@@ -1,0 +1,1 @@
+SELECT key, crashes FROM instances WHERE status = 'running' AND crashes >= ? ORDER BY crashes, key
