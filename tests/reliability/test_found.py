@@ -8,12 +8,13 @@ from random import Random
 from typing import Any
 
 import msgspec
+import pytest
 from tests.reliability import workload
 from tests.reliability.simulated import SimulatedWorld, open_app
 from tests.reliability.simulation import Simulation
 from tests.reliability.virtual import Clock, VirtualLoop
 
-from dalsegno import App
+from dalsegno import App, process, publish, saga, wait_for
 from dalsegno.kernel.limits import Limits
 from dalsegno.stores.memory.store import MemoryStore
 
@@ -50,6 +51,8 @@ def live(work: Callable[[App], Awaitable[None]], **limits: Any) -> None:
     clock = Clock()
     loop = VirtualLoop(clock)
     app, node = open_app(MemoryStore(clock=clock.now), Limits(**limits), Random(0))
+    for one in (napping_saga, mother):
+        node.definitions.add(one.spec)
 
     async def main() -> None:
         await node.open()
@@ -70,3 +73,71 @@ def test_a_paused_instance_that_is_cancelled_and_terminated_at_once_keeps_one_jo
         assert await run.status() == "terminated"
 
     live(work)
+
+
+@process
+async def napping_saga(name: str) -> list[str]:
+    async with saga():
+        saw = [await workload.reserve([])]
+        await asyncio.sleep(5)
+        await publish(workload.Signal(name, saw[0]))
+        signal = await wait_for(workload.Signal, name=name)
+        try:
+            await workload.decline([signal.token])
+        except workload.Declined:
+            saw.append(await workload.gate(name, saw))
+    return saw
+
+
+def test_a_saga_that_slept_and_was_undone_can_be_retried() -> None:
+    async def work(app: App) -> None:
+        run = await app.start(napping_saga, "gate", id="x")
+        with pytest.raises(workload.Declined):
+            await run.result()
+        workload.holder.world.repair("gate")  # type: ignore[attr-defined]
+        await run.retry()
+        assert len(await run.result()) == 2
+
+    live(work)
+
+
+@process
+async def mother(name: str) -> list[str]:
+    return await workload.broken(name)
+
+
+def test_a_parent_that_is_retried_takes_its_failed_child_with_it() -> None:
+    async def work(app: App) -> None:
+        run = await app.start(mother, "gate", id="x")
+        with pytest.raises(workload.Declined):
+            await run.result()
+        await run.retry()
+        with pytest.raises(workload.Declined):
+            await run.result()
+        workload.holder.world.repair("gate")  # type: ignore[attr-defined]
+        await run.retry()
+        assert len(await run.result()) == 2
+
+    live(work)
+
+
+def test_children_that_were_stopped_with_their_parent_go_on_with_it() -> None:
+    async def work(app: App) -> None:
+        run = await app.start(workload.parent, 4, id="x")
+        await run.terminate()
+        await app.get("x/child#2").result()
+        await run.retry()
+        assert await run.result() == [0, 1, "Declined", 3, 1]
+
+    live(work)
+
+
+def test_what_a_child_tells_a_paused_parent_is_kept_until_that_goes_on() -> None:
+    async def work(app: App) -> None:
+        run = await app.start(workload.parent, 4, id="x")
+        await run.pause()
+        await asyncio.sleep(10)
+        await run.resume()
+        assert await run.result() == [0, 1, "Declined", 3, 1]
+
+    live(work, resident_instances=1)

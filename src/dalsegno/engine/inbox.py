@@ -28,10 +28,19 @@ class Inbox:
         self._node = node
         self._wanted = asyncio.Event()
         self._last = 0
+        #: what children told instances that were set aside, until those go on
+        self._kept: dict[tuple[str, str], list[Message]] = {}
+        self._again: list[Message] = []
+        self._looked_again: set[int] = set()
         node.store.on_ring(self._wanted.set)
 
     def look(self) -> None:
         """There may be something."""
+        self._wanted.set()
+
+    def goes_on(self, namespace: str, id: str) -> None:
+        """An instance that was set aside runs again: what came for it meanwhile can be delivered."""
+        self._again += self._kept.pop((namespace, id), [])
         self._wanted.set()
 
     async def run(self) -> None:
@@ -47,6 +56,9 @@ class Inbox:
 
     async def deliver(self) -> None:
         """Read what is there and hand it on."""
+        again, self._again = self._again, []
+        for message in again:
+            await self._handle(message)
         while True:
             messages = await self._node.store.messages(self._last)
             for message in messages:
@@ -101,6 +113,7 @@ class Inbox:
             if resident.held:
                 resident.queue.append(lambda: deliver(resident))
                 return
+            self._looked_again.discard(message.position)
             self.reply(message.position, Reply())
             node.turns.child_ended(resident, child, entry)
             reach("message.appended")
@@ -108,7 +121,18 @@ class Inbox:
         if row is None or row.ended_at is not None:
             self.reply(message.position, Reply())
         else:
-            node.loop.call_soon(node.waking.wake, row.key, deliver)
+            node.loop.call_soon(node.waking.wake, row.key, deliver, lambda _: self._keep(message))
+
+    def _keep(self, message: Message) -> None:
+        """An instance is set aside, or has just ended or gone on: look once more, then wait until it goes on."""
+        name = (message.namespace, message.instance)
+        if message.position in self._looked_again:
+            self._looked_again.discard(message.position)
+            self._kept.setdefault(name, []).append(message)
+        else:
+            self._looked_again.add(message.position)
+            self._again.append(message)
+            self._wanted.set()
 
     async def _child_refused(self, message: Message, refused: ChildRefused) -> None:
         """A child's id was taken: by the child itself in an earlier run of this code, or by somebody else."""
@@ -120,10 +144,16 @@ class Inbox:
             await self._child_ended(
                 message, refused.child, e.ChildEnded(refused.operation, "failed", error=capture(error))
             )
-        elif row.status in FINAL:
+        elif row.status == "completed":
             ended = last_end(await store.load([row.key]))
             found = e.ChildEnded(refused.operation, ended.outcome, ended.result, ended.error)
             await self._child_ended(message, refused.child, found)
+        elif row.status in FINAL:
+            # It failed, or was stopped when its parent ended: both go on together.
+            request = Request(f"parent {message.instance}", "its parent was retried")
+            await self._node.operations.carry_out(
+                "retry", message.namespace, refused.child, request, lambda r: self.reply(message.position, r)
+            )
         else:
             # It runs, and will tell its parent when it ends.
             self.reply(message.position, Reply())

@@ -192,7 +192,7 @@ class Operations:
             if job is None and call is not None:
                 node.turns.dispatch(resident, call)
         node.turns.absorb(resident, node.store.now())
-        node.inbox.look()
+        node.inbox.goes_on(resident.namespace, resident.id)
 
     def _retry(self, row: InstanceRow, request: Request, done: Done) -> None:
         if row.status not in ("failed", "cancelled", "terminated"):

@@ -9,14 +9,16 @@ from dalsegno.kernel import entries as e
 from dalsegno.kernel.ports import InstanceRow
 
 _OPENINGS = (e.Asked, e.ChildStarted, e.EventAwaited)
+_COMES_ANEW = (e.TimerFired, e.Published, e.Annotated, e.UpdateReplied)
 
 
 def discarded_by_retry(journal: list[e.Record]) -> list[int]:
     """The entries that a retry from the failure forgets: the failure, what came of it, and what was undone.
 
-    A step that was undone is done anew, under a new idempotency key.
+    A step that was undone is done anew, under a new idempotency key; what came of its old result, timers and
+    failures and what the process said, comes anew too. Other results stay.
     """
-    already = {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
+    already = _forgotten(journal)
     live = [r for r in journal if r.seq not in already and not isinstance(r.entry, e.REMARKS)]
     failures = [r.seq for r in live if _is_failure(r.entry)]
     ending = next((r.seq for r in reversed(live) if isinstance(r.entry, e.Ended)), None)
@@ -26,6 +28,7 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
         for r in live
         if isinstance(r.entry, e.StepCompleted) and r.entry.step.startswith("undo:")
     }
+    redone = min((r.seq for r in live if getattr(r.entry, "step", None) in undone), default=cut)
     discarded = []
     for record in live:
         entry = record.entry
@@ -34,14 +37,22 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
                 entry.step.startswith("undo:")
                 or entry.step in undone
                 or isinstance(entry, e.StepCancelled)
-                or (record.seq >= cut and not isinstance(entry, e.StepCompleted))
+                or (record.seq >= min(cut, redone) and not isinstance(entry, e.StepCompleted))
                 or (isinstance(entry, e.AttemptFailed) and entry.step in _failed_steps(live, cut))
             ):
                 discarded.append(record.seq)
-        elif record.seq >= cut or isinstance(entry, e.CancelRequested):
+        elif (
+            record.seq >= cut
+            or isinstance(entry, e.CancelRequested)
+            or (record.seq > redone and isinstance(entry, _COMES_ANEW))
+        ):
             discarded.append(record.seq)
     kept = set(discarded)
     return sorted(kept | _unanswered([r for r in live if r.seq not in kept]))
+
+
+def _forgotten(journal: list[e.Record]) -> set[int]:
+    return {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
 
 
 def _is_failure(entry: e.Entry) -> bool:
@@ -61,6 +72,14 @@ def _unanswered(live: list[e.Record]) -> set[int]:
     return {r.seq for r in live if isinstance(r.entry, (e.Asked, e.EventAwaited)) and r.entry.operation not in ended}
 
 
+def open_children(journal: list[e.Record], discarded: list[int]) -> list[e.ChildStarted]:
+    """The children whose end a reopened run waits for again."""
+    forgotten = _forgotten(journal) | set(discarded)
+    live = [r.entry for r in journal if r.seq not in forgotten]
+    ended = {entry.operation for entry in live if isinstance(entry, e.ChildEnded)}
+    return [entry for entry in live if isinstance(entry, e.ChildStarted) and entry.operation not in ended]
+
+
 def copy_for_fork(
     journal: list[e.Record], origin: InstanceRow, new_id: str, before: str | None, by: str | None
 ) -> list[e.Record]:
@@ -68,7 +87,7 @@ def copy_for_fork(
 
     Without a step it stands where the origin stands now. Raises `NotFound` where the step isn't journaled.
     """
-    already = {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
+    already = _forgotten(journal)
     live = [
         r for r in journal if r.seq not in already and not isinstance(r.entry, (*e.REMARKS, e.Ended, e.CancelRequested))
     ]

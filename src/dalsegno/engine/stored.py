@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dalsegno.engine.reopening import annotated, copy_for_fork, discarded_by_retry
+from dalsegno.engine.reopening import annotated, copy_for_fork, discarded_by_retry, open_children
 from dalsegno.engine.requests import Done, Request, refusal, value_of
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import records
+from dalsegno.engine.turns import child_refusal
 from dalsegno.errors import DalsegnoError, NotFound, Refused
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.definition import ProcessSpec
@@ -78,7 +79,7 @@ class Stored:
         async with self._alone(row.key, "paused", "parked") as item:
             await self._append(item, remark, "running", done)
         self._wake(row.key, then, otherwise)
-        self._node.inbox.look()
+        self._node.inbox.goes_on(row.namespace, row.id)
 
     def resume(self, row: InstanceRow, remark: e.Resumed, done: Done) -> None:
         """Let a paused or parked instance run again, and say so."""
@@ -116,9 +117,15 @@ class Stored:
 
     async def _retry(self, row: InstanceRow, request: Request, done: Done) -> None:
         async with self._alone(row.key, "failed", "cancelled", "terminated") as item:
-            remark = e.Reopened(discarded_by_retry(records(item.journal)), request.by, request.reason)
-            await self._append(item, remark, "running", done)
+            journal = records(item.journal)
+            discarded = discarded_by_retry(journal)
+            for child in open_children(journal, discarded):
+                # It may have ended while nobody waited for it.
+                refusal_of = child_refusal(row.namespace, row.id, child, self._node.store.now())
+                self._node.committer.batch.messages.append(refusal_of)
+            await self._append(item, e.Reopened(discarded, request.by, request.reason), "running", done)
         self._wake(row.key)
+        self._node.inbox.look()
 
     async def restart(self, row: InstanceRow, spec: ProcessSpec, data: bytes, by: str | None) -> None:
         """Begin a new run of an ended instance; its journal goes on."""

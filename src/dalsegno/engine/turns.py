@@ -27,7 +27,7 @@ _encode = e.encode
 
 
 class ChildRefused(msgspec.Struct):
-    """A child's id was taken; unless it is that very child, the parent learns of a conflict."""
+    """There is an instance of a child's id; unless it is that very child, the parent learns of a conflict."""
 
     operation: str
     child: str
@@ -259,20 +259,10 @@ class Turns:
                 at=at,
                 parent=resident.id,
                 parent_operation=entry.operation,
-                refusal=self._refusal(resident, entry, at),
+                refusal=child_refusal(resident.namespace, resident.id, entry, at),
             ),
             started,
             call.spec if call is not None else None,
-        )
-
-    def _refusal(self, resident: Resident, entry: e.ChildStarted, at: int) -> Message:
-        refused = ChildRefused(entry.operation, entry.child, input_hash(entry.process, entry.input))
-        return Message(
-            namespace=resident.namespace,
-            instance=resident.id,
-            verb="child_refused",
-            body=msgspec.json.encode(refused),
-            at=at,
         )
 
     def _cancel_child(self, resident: Resident, item: CancelChild, at: int) -> None:
@@ -413,6 +403,13 @@ class Turns:
             self._node.parking.park(resident, str(error))
         else:
             self.absorb(resident, at)
+
+
+def child_refusal(namespace: str, parent: str, entry: e.ChildStarted, at: int) -> Message:
+    """What a parent is told when its child can't be started because there is one."""
+    refused = ChildRefused(entry.operation, entry.child, input_hash(entry.process, entry.input))
+    body = msgspec.json.encode(refused)
+    return Message(namespace=namespace, instance=parent, verb="child_refused", body=body, at=at)
 
 
 def input_hash(process: str, data: Any) -> int:
