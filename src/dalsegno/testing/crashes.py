@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _SHOWN_FAILURES = 5
 
-Check = Callable[[LabRun[Any], "Lab"], None]
-Script = Callable[["Lab", LabRun[Any]], None]
+Check = Callable[[LabRun[Any], "Lab"], Any]
+Script = Callable[["Lab", LabRun[Any]], Any]
+Setup = Callable[["Lab"], Any]
 
 
 @dataclass(frozen=True)
@@ -73,41 +74,79 @@ class Trial:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     script: Script | None
-    setup: Callable[[Lab], None] | None
+    setup: Setup | None
     check: Check | None
     points: Collection[str] | None
 
-    def play(self, gaps: Sequence[int]) -> tuple[Lab, LabRun[Any], Fuse]:
+    def at_every_point(self) -> Report:
+        """Crash once at each point that a calm run passes."""
+        begun = time.perf_counter()
+        calm = self._calm()
+        failures = [
+            (f"crash point {number + 1} of {len(calm.names)} ({calm.place(number)})", error)
+            for number in range(len(calm.names))
+            if (error := self._crashed([number], calm)) is not None
+        ]
+        self._report(failures, len(calm.names))
+        return Report(len(calm.names), time.perf_counter() - begun)
+
+    def at_random(self, times: int, crashes: int) -> Report:
+        """Crash several times in each run."""
+        begun = time.perf_counter()
+        calm = self._calm()
+        chance = random.Random(self.lab.seed)
+        failures = []
+        for _ in range(times):
+            gaps = [chance.randrange(len(calm.names)) for _ in range(crashes)]
+            error = self._crashed(gaps, calm)
+            if error is not None:
+                failures.append((f"crashes {', '.join(str(gap) for gap in gaps)} points after each other", error))
+        self._report(failures, times)
+        return Report(times * crashes, time.perf_counter() - begun)
+
+    def _play(self, lab: Lab, gaps: Sequence[int]) -> tuple[LabRun[Any], Fuse]:
         """Run once, with crashes after so many points."""
-        lab = self.lab.fresh()
         if self.setup is not None:
             self.setup(lab)
-        lab.app  # noqa: B018 - the node is up before the first point counts
         fuse = Fuse(gaps, self.points)
         lab.arm(fuse)
         run = lab.start(self.process, *self.args, **self.kwargs)
         if self.script is not None:
             self.script(lab, run)
         lab.until_idle()
-        return lab, run, fuse
+        return run, fuse
 
-    def trial(self, gaps: Sequence[int], calm: Calm) -> Exception | None:
+    def _calm(self) -> Calm:
+        with self.lab.fresh() as lab:
+            run, fuse = self._play(lab, [])
+            if self.check is not None:
+                self.check(run, lab)
+            return Calm(lab, run, fuse)
+
+    def _crashed(self, gaps: Sequence[int], calm: Calm) -> Exception | None:
         """What a run with crashes does wrong."""
-        lab, run, fuse = None, None, None
+        lab = self.lab.fresh()
         try:
-            lab, run, fuse = self.play(gaps)
-            if not fuse.died_at:
-                raise AssertionError("the lab didn't reach this point again: something in the test isn't deterministic")
-            calm.compare(run, lab) if self.check is None else self.check(run, lab)
-            lab.close()
+            with lab:
+                run, fuse = self._play(lab, gaps)
+                if not fuse.died_at:
+                    raise AssertionError("this point wasn't reached again: something in the test isn't deterministic")
+                if self.check is None:
+                    calm.compare(run, lab)
+                else:
+                    self.check(run, lab)
         except Exception as error:
-            if run is not None:
-                error.add_note(f"The journal after the crash:\n{run.journal}")
+            error.add_note("\n".join(f"The journal of {id!r}:\n{lab.get(id).journal}" for id in lab.ids()[:3]))
             return error
-        finally:
-            if lab is not None:
-                lab.close(check=False)
         return None
+
+    def _report(self, failures: list[tuple[str, Exception]], tried: int) -> None:
+        if not failures:
+            return
+        shown = "\n".join(f"- {place}: {type(error).__name__}: {error}" for place, error in failures[:_SHOWN_FAILURES])
+        more = f"\n(and {len(failures) - _SHOWN_FAILURES} more)" if len(failures) > _SHOWN_FAILURES else ""
+        text = f"{self.process.name} doesn't survive {len(failures)} of {tried} crashes:\n{shown}{more}"
+        raise AssertionError(text) from failures[0][1]
 
 
 class Calm:
@@ -118,6 +157,13 @@ class Calm:
         self._end = _end(run)
         self._keys = _keys(lab)
 
+    def place(self, number: int) -> str:
+        """Where a point lies in the run."""
+        name = self.names[number]
+        times = self.names[: number + 1].count(name)
+        commits = self.names[:number].count("commit.after")
+        return f"{name}, passed for the {times}. time, after {commits} commits"
+
     def compare(self, run: LabRun[Any], lab: Lab) -> None:
         """The end is the same, and so are the idempotency keys that the world saw."""
         assert _end(run) == self._end, f"without a crash it ends with {self._end}, now with {_end(run)}"
@@ -125,91 +171,10 @@ class Calm:
 
 
 def _end(run: LabRun[Any]) -> tuple[str, str, list[str], list[str]]:
-    last = run.journal.entries[-1]
-    result = bytes(getattr(last, "result", b"")).decode()
-    return run.status, result, run.journal.steps, run.journal.undone
+    journal = run.journal
+    result = bytes(getattr(journal.entries[-1], "result", b"")).decode()
+    return run.status, result, journal.steps, journal.undone
 
 
 def _keys(lab: Lab) -> list[str]:
     return sorted({call.key for call in lab.calls()})
-
-
-def at_every_entry(
-    lab: Lab,
-    process: Process[..., Any],
-    args: tuple[Any, ...],
-    *,
-    check: Check | None = None,
-    script: Script | None = None,
-    setup: Callable[[Lab], None] | None = None,
-    points: Collection[str] | None = None,
-    **kwargs: Any,
-) -> Report:
-    """Run a process once for each point at which a node can die; see `Lab.crash_at_every_entry`."""
-    trial = Trial(lab, process, args, kwargs, script, setup, check, points)
-    begun = time.perf_counter()
-    calm = _calm(trial)
-    failures = []
-    for number in range(len(calm.names)):
-        error = trial.trial([number], calm)
-        if error is not None:
-            failures.append((f"crash point {number + 1} of {len(calm.names)} ({_place(calm.names, number)})", error))
-    _report(process, failures, len(calm.names))
-    return Report(len(calm.names), time.perf_counter() - begun)
-
-
-def at_random(
-    lab: Lab,
-    process: Process[..., Any],
-    args: tuple[Any, ...],
-    *,
-    times: int = 100,
-    crashes: int = 3,
-    check: Check | None = None,
-    script: Script | None = None,
-    setup: Callable[[Lab], None] | None = None,
-    points: Collection[str] | None = None,
-    **kwargs: Any,
-) -> Report:
-    """Run a process so many times with several crashes each; see `Lab.crash_at_random`."""
-    trial = Trial(lab, process, args, kwargs, script, setup, check, points)
-    begun = time.perf_counter()
-    calm = _calm(trial)
-    chance = random.Random(lab.seed)
-    failures = []
-    for _ in range(times):
-        gaps = [chance.randrange(len(calm.names)) for _ in range(crashes)]
-        error = trial.trial(gaps, calm)
-        if error is not None:
-            failures.append((f"crashes after {gaps} points", error))
-    _report(process, failures, times)
-    return Report(times * crashes, time.perf_counter() - begun)
-
-
-def _calm(trial: Trial) -> Calm:
-    lab, run, fuse = trial.play([])
-    try:
-        calm = Calm(lab, run, fuse)
-        if trial.check is not None:
-            trial.check(run, lab)
-        lab.close()
-    finally:
-        lab.close(check=False)
-    return calm
-
-
-def _place(names: list[str], number: int) -> str:
-    name = names[number]
-    times = names[: number + 1].count(name)
-    commits = names[:number].count("commit.after")
-    return f"{name}, passed for time {times}, after {commits} commits"
-
-
-def _report(process: Process[..., Any], failures: list[tuple[str, Exception]], tried: int) -> None:
-    if not failures:
-        return
-    shown = "\n".join(f"- {place}: {type(error).__name__}: {error}" for place, error in failures[:_SHOWN_FAILURES])
-    more = f"\n(and {len(failures) - _SHOWN_FAILURES} more)" if len(failures) > _SHOWN_FAILURES else ""
-    raise AssertionError(
-        f"{process.name} doesn't survive {len(failures)} of {tried} crashes:\n{shown}{more}"
-    ) from failures[0][1]

@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, overload
 
-import msgspec
-
+from dalsegno import archive
 from dalsegno.authoring.step import Step
-from dalsegno.errors import UsageError
 from dalsegno.kernel import entries as e
 
 
@@ -78,43 +76,30 @@ class Journal(Sequence[e.Record]):
             found[-1].append(record)
         return found
 
-    def dump(self) -> str:
-        """The journal as JSON lines: the instance, then a record a line."""
-        head = json.dumps({"namespace": self.namespace, "id": self.id})
-        return "\n".join([head, *(msgspec.json.encode(record).decode() for record in self._records)]) + "\n"
+    @property
+    def process(self) -> str:
+        """The name of the process it is a journal of."""
+        first = self._records[0].entry if self._records else None
+        return first.process if isinstance(first, e.Started) else ""
 
 
-def read(source: Any, id: str | None = None, namespace: str = "default") -> Journal:
-    """A journal from a `Journal`, from records, or from an export: a path, or its text.
+def read(source: Any, id: str | None = None, namespace: str = "default") -> list[Journal]:
+    """Journals from a `Journal`, from records, or from an export: a path, or its text.
 
-    `id` is the instance's, where the source doesn't say it.
+    `id` and `namespace` are the instance's, where bare records don't say it. Raises `InvalidValue`.
     """
     if isinstance(source, Journal):
-        return source
+        return [source]
     if isinstance(source, Path):
-        source = source.read_text()
-    if isinstance(source, bytes):
-        source = source.decode()
-    if isinstance(source, str):
-        return _parse(source, id, namespace)
-    return Journal(source, id or "stored", namespace)
+        return _exported(source.read_bytes(), str(source))
+    if isinstance(source, str | bytes):
+        return _exported(source.encode() if isinstance(source, str) else source, "the export")
+    return [Journal(source, id or "stored", namespace)]
 
 
-def _parse(text: str, id: str | None, namespace: str) -> Journal:
-    records = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-            if "entry" in found:
-                records.append(msgspec.json.decode(line, type=e.Record))
-            else:
-                id = id or found.get("id")
-                namespace = found.get("namespace", namespace)
-        except (ValueError, msgspec.DecodeError) as error:
-            raise UsageError(f"line {number} of the export isn't a journal record: {error}") from error
-    return Journal(records, id or "stored", namespace)
+def _exported(text: bytes, name: str) -> list[Journal]:
+    found = archive.read(text.splitlines(), name)
+    return [Journal(item.journal, item.header.id, item.header.namespace) for item in found]
 
 
 def step_name(step: Any) -> str:

@@ -19,13 +19,16 @@ def replay(
     namespace: str = "default",
     limits: Limits | None = None,
 ) -> None:
-    """Replay a journal, each of its runs. Raises `JournalMismatch` with what was expected and what was found.
+    """Replay journals, each of their runs. Raises `JournalMismatch` with what was expected and what was found.
 
-    Parameters: `source`, a `Journal`, records, or an export (a path or its text); `process`, the code; `id` and
-    `namespace` of the instance where the source doesn't say them.
+    Parameters: `source`, a `Journal`, records, or an export (a path or its text), of which the instances of this
+    process count; `process`, the code; `id` and `namespace` of the instance where bare records don't say it.
     """
-    journal = read(source, id, namespace)
-    if not len(journal):
-        raise UsageError("the journal is empty: there is nothing to replay")
-    for run in journal.runs():
-        check_records(run, process.spec, journal.namespace, journal.id, limits or Limits())
+    known = read(source, id, namespace)
+    journals = [journal for journal in known if journal.process == process.name]
+    if not journals:
+        names = ", ".join(sorted({journal.process for journal in known})) or "none"
+        raise UsageError(f"there is no journal of {process.name} to replay; there are journals of: {names}")
+    for journal in journals:
+        for run in journal.runs():
+            check_records(run, process.spec, journal.namespace, journal.id, limits or Limits())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from dalsegno import archive
 from dalsegno.contracts.event import Event
 from dalsegno.engine.residents import records
 from dalsegno.errors import NotFound
@@ -78,36 +79,40 @@ class LabRun(Generic[T]):
     @property
     def journal(self) -> Journal:
         """The journal as it is on disk, all runs."""
-        return Journal(records(self._lab.stored(self._row().key)), self.id, self._lab.namespace)
+        return Journal(records(self._lab.stored(self._row().id)), self.id, self._lab.namespace)
 
     history = journal
+
+    def export(self) -> str:
+        """The instance as `dalsegno export` writes it: lines of JSON that `Lab.replay` reads."""
+        return "".join(line.decode() + "\n" for line in archive.lines(self.describe(), self.journal))
 
     # -- what can be done to it --------------------------------------------------------------------
 
     def cancel(self, reason: str | None = None, by: str | None = None) -> None:
         """Ask it to stop; what it did in sagas is undone."""
-        self._lab.ask_once(lambda: self._handle().cancel(reason, by))
+        self._lab.wait_once(lambda: self._handle().cancel(reason, by))
 
     def terminate(self, reason: str | None = None, by: str | None = None) -> None:
         """End it at once, without undo."""
-        self._lab.ask_once(lambda: self._handle().terminate(reason, by))
+        self._lab.wait_once(lambda: self._handle().terminate(reason, by))
 
     def pause(self, reason: str | None = None, by: str | None = None) -> None:
         """Begin no further step until `resume`."""
-        self._lab.ask_once(lambda: self._handle().pause(reason, by))
+        self._lab.wait_once(lambda: self._handle().pause(reason, by))
 
     def resume(self, reason: str | None = None, by: str | None = None) -> None:
         """Let a paused or parked run go on."""
-        self._lab.ask_once(lambda: self._handle().resume(reason, by))
+        self._lab.wait_once(lambda: self._handle().resume(reason, by))
 
     def retry(self, reason: str | None = None, by: str | None = None) -> None:
         """Go on from the failure."""
-        self._lab.ask_once(lambda: self._handle().retry(reason, by))
+        self._lab.wait_once(lambda: self._handle().retry(reason, by))
 
     def fork(self, *, step: str | None = None, id: str | None = None, by: str | None = None) -> LabRun[T]:
         """A new run that stands where this one stood before `step` ended."""
         new_id = id or self._lab.next_id(f"{self.id}-fork")
-        self._lab.ask_once(lambda: self._handle().fork(step=step, id=new_id, by=by))
+        self._lab.wait_once(lambda: self._handle().fork(step=step, id=new_id, by=by))
         return LabRun(self._lab, new_id, self._result_type)
 
     def update(self, event: Event, by: str | None = None) -> Any:

@@ -171,8 +171,8 @@ def _returned(call: Call, value: Any) -> Any:
 def _refuse_delay(spec: StepSpec, double: Double) -> None:
     if double.delay_seconds and spec.executor in ("inline", "transaction"):
         raise UsageError(
-            f"step {spec.name!r} runs {'in line' if spec.executor == 'inline' else 'within a commit'}, where nothing may "
-            "take long: its double can't have delays()"
+            f"step {spec.name!r} runs {'in line' if spec.executor == 'inline' else 'within a commit'}, where nothing "
+            "may take long: its double can't have delays()"
         )
 
 
