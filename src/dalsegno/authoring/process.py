@@ -11,11 +11,12 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from dalsegno.authoring.declared import declare as declare_process
 from dalsegno.authoring.declared import execution, running
 from dalsegno.authoring.lint import check_determinism
-from dalsegno.errors import DefinitionError
+from dalsegno.errors import DefinitionError, UsageError
 from dalsegno.kernel.calls import ChildCall
 from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.entries import ParentClose
 from dalsegno.kernel.execution import ContinueAsNew, Execution
+from dalsegno.kernel.saga import open_scope
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,8 +100,16 @@ async def start(
 
 
 def continue_as_new(*args: Any, **kwargs: Any) -> Any:
-    """End this run and go on under the same id with new arguments and an empty journal."""
+    """End this run and go on under the same id with new arguments and an empty journal.
+
+    Raises `UsageError` inside a saga with steps to undo: the next run could not undo them.
+    """
     execution("continue_as_new()")
+    scope = open_scope()
+    if scope is not None and scope.calls:
+        raise UsageError(
+            "continue_as_new() inside a saga: what was done in it could not be undone any more. Call it after the saga."
+        )
     raise ContinueAsNew(args, kwargs)
 
 

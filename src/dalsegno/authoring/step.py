@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
+import msgspec
+
 from dalsegno.authoring.declared import running
 from dalsegno.contracts.duration import Duration, seconds
 from dalsegno.errors import DefinitionError
@@ -109,7 +111,8 @@ class Step(Generic[P, T]):
         """Declare how the step is undone: a function of the step's arguments and its result.
 
         Parameters: `even_if_unknown`, undo also a step that may or may not have taken effect (the result is
-        `None` then); `retry`, 20 attempts and then an operator by default; `timeout` of an attempt.
+        `None` then); `retry`, 20 attempts by default: when they end, the instance waits for an operator whatever the
+        policy says; `timeout` of an attempt.
         """
 
         def declare(undo: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +120,8 @@ class Step(Generic[P, T]):
                 name=f"undo:{self.spec.name}",
                 function=undo,
                 executor=_executor(undo, executor),
-                retry=_UNDO_RETRY if retry is _UNSET else as_retry(retry),
+                # An undo that can't be done is never passed over: an operator decides what becomes of it.
+                retry=_UNDO_RETRY if retry is _UNSET else msgspec.structs.replace(as_retry(retry), then="park"),
                 timeout_seconds=_seconds(timeout),
                 even_if_unknown=even_if_unknown,
             )

@@ -45,7 +45,7 @@ from dalsegno.kernel.definition import Arguments, ProcessSpec, StepSpec, encode_
 from dalsegno.kernel.fault import capture, restore
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.loop import DeterministicLoop, ProcessTask
-from dalsegno.kernel.saga import current_scope
+from dalsegno.kernel.saga import open_scope
 
 Raw = msgspec.Raw
 
@@ -95,6 +95,7 @@ class Execution:
         "run",
         "spec",
         "unhandled_updates",
+        "unwinding",
         "waits",
     )
 
@@ -109,6 +110,7 @@ class Execution:
         self.waits: dict[str, WaitCall] = {}
         self.children: dict[str, ChildCall] = {}
         self.asks: dict[str, AskCall] = {}
+        self.unwinding: list[asyncio.Task[None]] = []
         self.unhandled_updates: dict[str, list[e.UpdateReceived]] = {}
         self.generations: dict[str, int] = {}
         self.ended: e.Ended | e.Continued | None = None
@@ -366,10 +368,13 @@ class Execution:
         """The process returned: stop what it left running, and end when nothing is open."""
         if not self._closing:
             self._closing = True
+            # What is being undone is undone to its end.
             for call in list(self.pending.values()):
-                self.cancel_step(call)
+                if not call.undoes:
+                    self.cancel_step(call)
             for task in self.loop.live_tasks():
-                task.cancel()
+                if task not in self.unwinding:
+                    task.cancel()
             self.loop.run_entered()
         if not self.pending and self.mismatch is None:
             self._end()
@@ -412,9 +417,9 @@ class Execution:
     async def call_step(self, spec: StepSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a step and wait for its journaled outcome."""
         call = self._open_step(self._next(spec.name), spec, args, kwargs)
-        scope = current_scope.get()
-        if scope is not None and spec.undo is not None:
-            if scope.unwinding:
+        scope = open_scope() if spec.undo is not None else None
+        if scope is not None:
+            if scope.doomed:
                 raise Refused(f"{self}: step {spec.name!r} called in a saga that is being undone")
             call.scope = scope
             scope.calls.append(call)
@@ -428,15 +433,18 @@ class Execution:
 
     async def call_undo(self, undone: StepCall, undo: StepSpec) -> None:
         """Undo a step; tried until it succeeds or an operator steps in."""
-        call = self._open_step(f"undo:{undone.key}", undo, (*undone.args, undone.result), undone.kwargs)
-        call.undoes = True
+        arguments = (*undone.args, undone.result)
+        call = self._open_step(f"undo:{undone.key}", undo, arguments, undone.kwargs, undoes=True)
         self._launch(call)
         await call.future
 
-    def _open_step(self, key: str, spec: StepSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall:
+    def _open_step(
+        self, key: str, spec: StepSpec, args: tuple[Any, ...], kwargs: dict[str, Any], undoes: bool = False
+    ) -> StepCall:
         if self.dropped:
             raise Dropped
         call = StepCall(key, spec, args, kwargs, self.loop.create_future())
+        call.undoes = undoes
         try:
             encoded = codec.dump((*args, kwargs))
         except Exception:
@@ -444,6 +452,9 @@ class Execution:
         call.encoded = encoded
         # A check for a changed argument, not a defence: 32 bits let one change in four billion pass.
         call.arguments = zlib.crc32(encoded)
+        if undoes:
+            # What was allowed to be done must be allowed to be undone.
+            return call
         if len(encoded) > self.limits.payload_bytes:
             self._within_limit(encoded, f"arguments of step {key!r}")
         if len(self.pending) >= self.limits.open_operations:
