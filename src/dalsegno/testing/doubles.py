@@ -32,6 +32,8 @@ class Act(NamedTuple):
 class Double:
     """What a step does in a lab. Its acts are used up one after the other, then the step's own code runs.
 
+    It takes the place of an earlier double of the same step with its first act.
+
     >>> from dalsegno import step
     >>> from dalsegno.testing import Lab
     >>> @step
@@ -39,10 +41,18 @@ class Double:
     >>> double = Lab().double(charge).raises(ConnectionError("down"), times=2).returns("paid")
     """
 
-    def __init__(self, clock: Clock, name: str, is_async: bool, undo: Double | None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        name: str,
+        is_async: bool,
+        take_place: Callable[[Double], None],
+        undo: Callable[[], Double] | None = None,
+    ) -> None:
         self._clock = clock
         self._name = name
         self._is_async = is_async
+        self._take_place = take_place
         self._undo = undo
         self._acts: list[Act] = []
         self._used: list[int] = []
@@ -54,7 +64,7 @@ class Double:
         """The double of the step's undo."""
         if self._undo is None:
             raise UsageError(f"step {self._name!r} has no undo to double: declare it with @{self._name}.undo")
-        return self._undo
+        return self._undo()
 
     def returns(self, value: Any, times: int | None = None) -> Double:
         """Return a value, so many times; from then on where no number is given."""
@@ -97,12 +107,14 @@ class Double:
     def delays(self, duration: Duration) -> Double:
         """Take so long before anything else, in virtual time."""
         self.delay_seconds = seconds(duration)
+        self._take_place(self)
         return self
 
     def _then(self, act: Act) -> Double:
         self._acts.append(act)
         self._used.append(0)
         self._since.append(self._clock.elapsed)
+        self._take_place(self)
         return self
 
     def perform(
@@ -117,13 +129,13 @@ class Double:
                 return act.perform(Attempt(self, number, function, args, kwargs))
         return function(*args, **kwargs)
 
-    def fresh(self, clock: Clock, undo: Double | None) -> Double:
-        """The same double before its first use, for another lab."""
-        copy = Double(clock, self._name, self._is_async, undo)
+    def fresh(self, clock: Clock, take_place: Callable[[Double], None]) -> None:
+        """Make the same double before its first use, for another lab."""
+        copy = Double(clock, self._name, self._is_async, take_place)
         copy.delay_seconds = self.delay_seconds
         for act in self._acts:
             copy._then(act)
-        return copy
+        take_place(copy)
 
 
 def _span(during: Duration | None) -> int | None:

@@ -97,6 +97,9 @@ class Life:
             self.loop.settle()
         finally:
             points.armed = before
+        node = self.app._node
+        if node is not None and node.failure is not None:
+            raise AssertionError(f"the node stopped: {node.failure}") from node.failure
         if self.loop.unhandled:
             raise AssertionError("an error that nobody handled, in the engine or a step") from self.loop.unhandled.pop(
                 0

@@ -55,20 +55,21 @@ class Stage:
         self._calls: list[Call] = []
 
     def double(self, target: Any) -> Double:
-        """The double of a step, an undo function, or a step of that name; made at first asking."""
-        found = self._doubles.get(_identity(target))
-        return found if found is not None else self._new(target)
-
-    def _new(self, target: Any) -> Double:
+        """A new double of a step, an undo function, or a step of that name."""
         identity = _identity(target)
-        undo = None
-        if isinstance(target, Step) and target.spec.undo is not None:
-            undo = self.double(target.spec.undo.function)
         name = target if isinstance(target, str) else target.__name__
         # What hides behind a name is not known here: its double may be either.
         is_async = isinstance(target, str) or inspect.iscoroutinefunction(identity)
-        double = self._doubles[identity] = Double(self._clock, name, is_async, undo)
-        return double
+        undo = _undo_of(target)
+        return Double(
+            self._clock, name, is_async, self._placing(identity), None if undo is None else lambda: self.double(undo)
+        )
+
+    def _placing(self, identity: Any) -> Callable[[Double], None]:
+        def place(double: Double) -> None:
+            self._doubles[identity] = double
+
+        return place
 
     def calls(self, target: Any = None) -> list[Call]:
         """Attempts in the order in which they began, of one step or of all."""
@@ -80,15 +81,8 @@ class Stage:
     def fresh(self, clock: Clock) -> Stage:
         """The same doubles before their first use, with a witness who saw nothing yet."""
         stage = Stage(clock)
-        copies: dict[Double | None, Double | None] = {None: None}
-
-        def copy(double: Double | None) -> Double | None:
-            if double not in copies:
-                assert double is not None
-                copies[double] = double.fresh(clock, copy(double._undo))
-            return copies[double]
-
-        stage._doubles = {identity: cast("Double", copy(double)) for identity, double in self._doubles.items()}
+        for identity, double in self._doubles.items():
+            double.fresh(clock, stage._placing(identity))
         return stage
 
     # -- what the node runs ------------------------------------------------------------------------
@@ -174,6 +168,13 @@ def _refuse_delay(spec: StepSpec, double: Double) -> None:
             f"step {spec.name!r} runs {'in line' if spec.executor == 'inline' else 'within a commit'}, where nothing "
             "may take long: its double can't have delays()"
         )
+
+
+def _undo_of(target: Any) -> Any:
+    if isinstance(target, str):
+        return None if target.startswith("undo:") else f"undo:{target}"
+    undo = target.spec.undo if isinstance(target, Step) else None
+    return None if undo is None else undo.function
 
 
 def _identity(target: Any) -> Any:

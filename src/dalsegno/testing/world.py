@@ -195,7 +195,7 @@ class World:
         self._pass_time(self._clock.elapsed)
         while self._is_busy():
             if not self._step(until):
-                raise Stuck(f"the lab isn't idle after {within}:" + self._stuck("").partition("\n")[2])
+                raise Stuck(f"the lab isn't idle after {within}:\n" + self._stuck("").partition("\n")[2])
 
     def _is_busy(self) -> bool:
         rows = reversed(self._disk.instances.values())
