@@ -48,6 +48,9 @@ def replayed(id: str, journal: list[e.Record], limits: Limits) -> list[str]:
 def _replayed(id: str, run: list[e.Record], limits: Limits) -> list[str]:
     started = run[0].entry
     assert isinstance(started, e.Started)
+    if len(run) == 1:
+        # Written down beside the node, and not begun.
+        return []
     specs = {p.spec.name: p.spec for p in workload.PROCESSES}
     spec = specs.get(started.process)
     if spec is None:

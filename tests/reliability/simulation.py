@@ -155,6 +155,11 @@ class Simulation:
             raise Spinning
         if self._left < 0:
             raise Crash
+        if name == "lease.acquired" and self._frozen.is_set():
+            # From here on the frozen node may write nothing: this is where its life ends.
+            self.dumps.append(dump_of(self.disk))
+            self.log.life = len(self.dumps)
+            self._taken_over.set()
         if self._left == 1:
             self._strike(name)
         elif self._left:
@@ -177,8 +182,8 @@ class Simulation:
     # -- work --------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        self._frozen = asyncio.Event()
-        working = asyncio.ensure_future(self._serve())
+        self._frozen, self._taken_over = asyncio.Event(), asyncio.Event()
+        working = asyncio.ensure_future(self._serve(len(self.dumps)))
         frozen = asyncio.ensure_future(self._frozen.wait())
         await asyncio.wait([working, frozen], return_when=asyncio.FIRST_COMPLETED)
         if not self._frozen.is_set():
@@ -187,9 +192,9 @@ class Simulation:
             return
         await self._take_over(working)
 
-    async def _serve(self) -> None:
+    async def _serve(self, life: int) -> None:
         """Run a node, and its clients until they have all they want."""
-        current_life.set(len(self.dumps))
+        current_life.set(life)
         app, node = self._open()
         await node.open()
         async with asyncio.timeout(_LIFE_SECONDS):
@@ -217,10 +222,9 @@ class Simulation:
         """The lease of a frozen node ends and another one takes over; then the frozen one wakes up."""
         await self._refused()
         await asyncio.sleep(self.limits.lease_seconds * 1.1)
-        self.dumps.append(dump_of(self.disk))
-        self.log.life = len(self.dumps)
+        working = asyncio.ensure_future(self._serve(len(self.dumps) + 1))
+        await self._taken_over.wait()
         self._left = self._draw() if len(self.dumps) < self.crashes else 0
-        working = asyncio.ensure_future(self._serve())
         await asyncio.sleep(self.chance.random() * 0.1)
         self._stores[0].thaw()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,8 +16,10 @@ from tests.reliability.simulation import Simulation
 from tests.reliability.virtual import Clock, VirtualLoop
 
 from dalsegno import App, process, publish, saga, wait_for
+from dalsegno.errors import Fenced, StoreOwned
 from dalsegno.kernel.limits import Limits
 from dalsegno.stores.memory.store import MemoryStore
+from dalsegno.stores.sqlite.store import SqliteStore
 
 
 def world(*goals: str, crashes: int = 0, seed: int = 0, **limits: object) -> list[str]:
@@ -141,3 +144,20 @@ def test_what_a_child_tells_a_paused_parent_is_kept_until_that_goes_on() -> None
         assert await run.result() == [0, 1, "Declined", 3, 1]
 
     live(work, resident_instances=1)
+
+
+def test_whoever_took_over_from_a_frozen_owner_stays_owner_when_that_one_dies(tmp_path: Path) -> None:
+    async def main() -> None:
+        frozen, second, third = (SqliteStore(str(tmp_path / "x.db")) for _ in range(3))
+        await frozen.open(owner=True, name="frozen", lease_seconds=0)
+        await second.open(owner=True, name="second", lease_seconds=100)
+        with pytest.raises(Fenced):
+            await frozen.load([1])
+        await frozen.close()
+        with pytest.raises(StoreOwned, match="second"):
+            await third.open(owner=True, name="third", lease_seconds=100)
+        await second.close()
+        await third.open(owner=True, name="third", lease_seconds=100)
+        await third.close()
+
+    asyncio.run(main())

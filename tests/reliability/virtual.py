@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from dalsegno.errors import StoreError
+
 EPOCH_SECONDS = 1_800_000_000.0
 
 
@@ -62,7 +64,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if error is not None:
+        # Whoever waited for a node that stopped may be gone himself.
+        if error is not None and not isinstance(error, StoreError):
             self.errors.append(f"{context.get('message')}: {error!r}")
 
     def die(self) -> None:

@@ -329,7 +329,10 @@ class Store(Protocol):
         """Prolong the lease. Raises `Fenced`."""
 
     async def load(self, keys: Sequence[int]) -> list[Loaded]:
-        """Instances with their journals, in the order of `keys`; missing ones are left out."""
+        """Instances with their journals, in the order of `keys`; missing ones are left out.
+
+        Raises `Fenced` for an owner that lost its lease: it would run what its successor runs.
+        """
 
     async def running(self, after_key: int, limit: int) -> list[int]:
         """Keys of instances in status running, ascending."""

@@ -143,6 +143,8 @@ class MemoryStore:
         return found
 
     async def load(self, keys: Sequence[int]) -> list[Loaded]:
+        if self._epoch is not None:
+            self.disk.check_fence(self._epoch)
         found = []
         for key in keys:
             row = self.disk.instances.get(key)

@@ -22,6 +22,16 @@ class OwnerLock:
         self._file = os.open(path + "-owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.held = False
 
+    def last_epoch(self) -> int:
+        """The epoch of the last owner that held the lock."""
+        text = os.pread(self._file, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdecimal() else 0
+
+    def note(self, epoch: int) -> None:
+        """Write down whose lock it is."""
+        if self.held:
+            os.pwrite(self._file, f"{epoch:<20}\n".encode(), 0)
+
     def take(self) -> bool:
         """Whether no other living process holds it."""
         try:
@@ -43,13 +53,14 @@ def acquire(
 
     Raises `StoreOwned` while another engine lives and holds its lease.
     """
-    nobody_lives = lock.take()
+    # A free lock says that its last holder died; an owner that took over from a frozen one never held it.
+    died = lock.last_epoch() if lock.take() else 0
     connection.execute("BEGIN IMMEDIATE")
     try:
         moment = now()
         before = living_nodes(connection)
         for owner in before:
-            if not nobody_lives and owner.lease_until > moment:
+            if owner.epoch > died and owner.lease_until > moment:
                 raise StoreOwned(_refusal(path, owner))
         connection.execute(query("end_nodes"), (moment,))
         values = (
@@ -61,6 +72,7 @@ def acquire(
             moment + int(lease_seconds * 1e6),
         )
         epoch: int = connection.execute(query("insert_node"), values).fetchone()[0]
+        lock.note(epoch)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -9,6 +9,7 @@ from typing import Any
 
 from dalsegno.contracts import codec
 from dalsegno.kernel.ports import Filter, InstanceRow, Loaded, Match, Message, NodeInfo, TaskRow
+from dalsegno.stores.sqlite.commit import check_fence
 from dalsegno.stores.sqlite.connection import query
 from dalsegno.stores.sqlite.ownership import node_info
 
@@ -30,12 +31,14 @@ def _instance(row: tuple[Any, ...]) -> InstanceRow:
     return InstanceRow(**values)
 
 
-def load(connection: sqlite3.Connection, keys: Sequence[int]) -> list[Loaded]:
-    """Instances with the journals of their present runs."""
+def load(connection: sqlite3.Connection, keys: Sequence[int], epoch: int | None) -> list[Loaded]:
+    """Instances with the journals of their present runs, as the owner of this epoch left them. Raises `Fenced`."""
     wanted = json.dumps(list(keys))
     text = query("instance_columns") + " WHERE key IN (SELECT value FROM json_each(?))"
     connection.execute("BEGIN")
     try:
+        if epoch is not None:
+            check_fence(connection, epoch)
         rows = {row[0]: _instance(row) for row in connection.execute(text, (wanted,))}
         journals: dict[int, list[tuple[int, int, bytes]]] = {}
         for key, seq, at, entry in connection.execute(query("journals"), (wanted,)):

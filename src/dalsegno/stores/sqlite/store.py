@@ -204,7 +204,7 @@ class SqliteStore:
     # -- reading -----------------------------------------------------------------------------------
 
     async def load(self, keys: Sequence[int]) -> list[Loaded]:
-        return await self._reader.call(lambda c: read.load(c, keys))
+        return await self._reader.call(lambda c: read.load(c, keys, self._epoch))
 
     async def running(self, after_key: int, limit: int) -> list[int]:
         return await self._reader.call(lambda c: read.numbers(c, "running", after_key, limit))
