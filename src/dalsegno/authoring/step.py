@@ -258,6 +258,15 @@ def transaction(
         _check(function, "transaction")
         if asyncio.iscoroutinefunction(function):
             raise DefinitionError(f"transaction {function.__name__!r} is async: SQLite's driver isn't; write def")
+        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+        if not kinds or kinds[0] not in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.VAR_POSITIONAL,
+        ):
+            raise DefinitionError(
+                f"transaction {function.__name__!r} takes no connection: declare it as the first parameter, such as tx"
+            )
         return Step(
             StepSpec(
                 name=name or function.__name__,

@@ -11,7 +11,7 @@ import msgspec
 
 from dalsegno.contracts import codec
 from dalsegno.engine.jobs import Job
-from dalsegno.errors import LimitExceeded
+from dalsegno.errors import InvalidValue, LimitExceeded, UsageError
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.context import current_step
 from dalsegno.kernel.ports import Transaction
@@ -41,6 +41,9 @@ class Transactions:
 
     def _in_the_commit(self, job: Job) -> None:
         resident = job.resident
+        if job.cancelled or resident.gone:
+            self._node.outcomes.add(job, None, asyncio.CancelledError())
+            return
         if resident.held:
             resident.queue.append(lambda: self._in_the_commit(job))
             return
@@ -64,13 +67,30 @@ class Transactions:
         call = job.call
         token = current_step.set(job)
         try:
-            value = call.spec.function(connection, *call.args, **call.kwargs)
+            result = self._result(job, connection)
         finally:
             current_step.reset(token)
-        result = encoded_result(job, value, self._node.limits.payload_bytes)
-        # Before the commit, so that a result nobody can read undoes the effect.
-        call.spec.decode(result)
         return e.encode(e.StepCompleted(call.key, call.arguments, msgspec.Raw(result), job.attempt, job.started_at))
+
+    def _result(self, job: Job, connection: Any) -> bytes:
+        """Call the step. What it returns is looked at before the commit: a result nobody can read undoes the effect."""
+        call = job.call
+        try:
+            value = call.spec.function(connection, *call.args, **call.kwargs)
+        except sqlite3.DatabaseError as error:
+            if str(error) != "not authorized":
+                raise
+            raise UsageError(
+                f"transaction {call.spec.name!r} begins or ends a transaction itself: what it does is committed for it "
+                "when it returns, and undone when it raises. Leave out BEGIN, COMMIT, ROLLBACK and `with tx:`."
+            ) from error
+        result = encoded_result(job, value, self._node.limits.payload_bytes)
+        try:
+            call.spec.decode(result)
+        except ValueError as error:
+            wanted = codec.type_name(call.spec.result_type)
+            raise InvalidValue(f"result of {job.describe()} isn't a {wanted}: {error}. It was undone.") from error
+        return result
 
     def committed(self, work: Transaction, entry: bytes | None, error: BaseException | None) -> None:
         """The commit is back, with the step's entry in it or the step's error."""
@@ -92,7 +112,7 @@ class Transactions:
     async def _on_own_database(self, job: Job, path: str) -> None:
         try:
             value = await asyncio.to_thread(self._exactly_once, job, path)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._node.outcomes.add(job, None, error)
         else:
             self._node.outcomes.add(job, value, None)
@@ -111,16 +131,21 @@ class Transactions:
             if done is not None:
                 connection.execute("ROLLBACK")
                 return call.spec.decode(done[0])
-            value = call.spec.function(connection, *call.args, **call.kwargs)
-            result = encoded_result(job, value, self._node.limits.payload_bytes)
+            connection.set_authorizer(_deny_transactions)
+            result = self._result(job, connection)
+            connection.set_authorizer(None)
             connection.execute(
                 "INSERT INTO dalsegno_completions VALUES (?, ?, ?)", (job.key, result, time.time_ns() // 1000)
             )
             connection.execute("COMMIT")
-            return value
+            return call.spec.decode(result)
         finally:
             # Closing rolls back what was not committed.
             connection.close()
+
+
+def _deny_transactions(action: int, *_: str | None) -> int:
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
 
 
 def encoded_result(job: Job, value: Any, payload_bytes: int) -> bytes:

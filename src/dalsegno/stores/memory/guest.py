@@ -31,16 +31,16 @@ class Guest:
 
     def _one(self, work: Transaction) -> Outcome:
         connection = self.connection
-        connection.execute("SAVEPOINT guest")
+        connection.execute("SAVEPOINT dalsegno_guest")
         connection.lend()
         try:
             entry = work.run(connection)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             connection.take_back()
-            connection.execute("ROLLBACK TO guest")
-            connection.execute("RELEASE guest")
+            connection.execute("ROLLBACK TO dalsegno_guest")
+            connection.execute("RELEASE dalsegno_guest")
             return None, error
         finally:
             connection.take_back()
-        connection.execute("RELEASE guest")
+        connection.execute("RELEASE dalsegno_guest")
         return entry, None

@@ -245,19 +245,19 @@ _MISSING = object()
 
 def _transact(connection: Connection, work: Transaction) -> tuple[bytes | None, BaseException | None]:
     """Run a `@transaction` step inside the commit; what it raises undoes its own work only."""
-    connection.execute("SAVEPOINT guest")
+    connection.execute("SAVEPOINT dalsegno_guest")
     connection.lend()
     try:
         reach("transaction.before")
         entry = work.run(connection)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         connection.take_back()
-        connection.execute("ROLLBACK TO guest")
-        connection.execute("RELEASE guest")
+        connection.execute("ROLLBACK TO dalsegno_guest")
+        connection.execute("RELEASE dalsegno_guest")
         return None, error
     finally:
         connection.take_back()
-    connection.execute("RELEASE guest")
+    connection.execute("RELEASE dalsegno_guest")
     _insert_entries.run(connection, [work.instance, work.seq, work.at, work.kind, entry])
     reach("transaction.after")
     return entry, None

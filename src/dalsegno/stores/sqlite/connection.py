@@ -33,10 +33,9 @@ class Connection(sqlite3.Connection):
         self.set_authorizer(None)
 
 
-def _deny_transactions(action: int, *_: str | None) -> int:
-    return (
-        sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT) else sqlite3.SQLITE_OK
-    )
+def _deny_transactions(action: int, operation: str | None, savepoint: str | None, *_: str | None) -> int:
+    ends_ours = action == sqlite3.SQLITE_SAVEPOINT and savepoint == "dalsegno_guest"
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION or ends_ours else sqlite3.SQLITE_OK
 
 
 def connect(path: str, durability: Durability = "power", *, read_only: bool = False) -> Connection:
