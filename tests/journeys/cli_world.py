@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,9 @@ def running(folder: Path, *arguments: str, until: str) -> Iterator[subprocess.Po
             [*PROGRAM, *arguments], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
         ) as process,
     ):
+        # Nothing that is waited for takes so long: rather a failure than a test that hangs.
+        fuse = threading.Timer(_PATIENCE_SECONDS * 2, process.kill)
+        fuse.start()
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -92,6 +96,7 @@ def running(folder: Path, *arguments: str, until: str) -> Iterator[subprocess.Po
                 pytest.fail(f"it ended before it said {until!r}: {(folder / 'log').read_text()}")
             yield process
         finally:
+            fuse.cancel()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 process.wait(20)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-from cli_world import Here, eventually, in_this_process, open_shop, program, running
+from cli_world import Here, in_this_process, open_shop, program, running
 
 _numbers = count(1)
 INSTANCE_FIELDS = {
@@ -24,11 +26,18 @@ TASK_FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the shop, where a node runs."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """A folder with the shop, and the node that runs there."""
     found = open_shop(tmp_path_factory.mktemp("shop"))
-    with running(found, "node", "shop.py", until="running"):
-        yield found
+    with running(found, "node", "shop.py", until="running") as node:
+        yield found, node
+
+
+@pytest.fixture
+def folder(served: tuple[Path, subprocess.Popen[str]]) -> Path:
+    found, node = served
+    assert node.poll() is None, (found / "log").read_text()
+    return found
 
 
 @pytest.fixture
@@ -198,10 +207,8 @@ def test_watch_prints_each_entry_until_the_end(here: Here, folder: Path) -> None
 
 
 def test_watch_prints_every_instance_that_changes(here: Here, folder: Path) -> None:
-    id = f"o{next(_numbers)}"
+    id = waiting(here)
     with running(folder, "watch", "--store", "shop.db", "--json", "--prefix", id, until="waiting") as watching:
-        here("start", "order", "--input", json.dumps(id), "--id", id)
-        here.waits(id, "finance")
         here("terminate", id)
         assert watching.stdout is not None
         assert any('"terminated"' in line for line in iter(watching.stdout.readline, ""))
@@ -370,7 +377,7 @@ def test_what_is_asked_reaches_the_running_node_in_milliseconds(here: Here) -> N
             took.setdefault(verb, []).append(time.perf_counter() - began)
 
     medians = {verb: sorted(times)[len(times) // 2] * 1000 for verb, times in took.items()}
-    print("medians, the command's own work included:", {verb: f"{ms:.0f} ms" for verb, ms in medians.items()})
+    sys.stdout.write(f"medians in ms, the command's own work included: {medians}\n")
     # A poll a second would take 500 ms at the median.
     assert max(medians.values()) < 250
 
@@ -383,7 +390,7 @@ def test_a_start_begins_in_milliseconds(here: Here) -> None:
         here.waits(id, "finance")
         history = here.json("show", id)["history"]
         delays.append((history[1]["at"] - history[0]["at"]) / 1000)
-    print("from start to the first step's result:", [f"{ms:.0f} ms" for ms in delays])
+    sys.stdout.write(f"ms from start to the first step's result: {delays}\n")
     assert sorted(delays)[2] < 250
 
 
@@ -398,4 +405,3 @@ def test_output_that_nobody_reads_on_is_no_error(here: Here, folder: Path) -> No
         "\x1b"
         not in program(folder, "show", json.loads(listed.stdout.splitlines()[0])["id"], "--store", "shop.db").stdout
     )
-    eventually(lambda: True)

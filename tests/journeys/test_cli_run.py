@@ -107,6 +107,8 @@ def test_in_memory_nothing_is_left_behind(folder: Path) -> None:
         (["list", "--older-than", "soon", "--store", "there.db"], "'90s', '1h30m', '3d'"),
         (["list"], "DALSEGNO_STORE"),
         (["cancel"], "requires an argument"),
+        (["cancel", "o1", "--jsn", "--store", "there.db"], "there is no option --jsn"),
+        (["import", "--jsn", "--store", "there.db"], "there is no option --jsn"),
         (["export"], "nothing is chosen"),
         (["lst"], 'Unknown command "lst"'),
         (["db", "check", "memory"], "no SQLite file"),

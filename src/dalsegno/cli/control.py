@@ -10,10 +10,13 @@ from cyclopts import Parameter
 
 from dalsegno.cli import screen
 from dalsegno.cli.place import Place
-from dalsegno.errors import DalsegnoError
+from dalsegno.errors import DalsegnoError, UsageError
 from dalsegno.instance import Run
 
-Ids: TypeAlias = Annotated[list[str], Parameter(help="The instances; - reads ids from standard input, one a line.")]
+Ids: TypeAlias = Annotated[
+    list[str],
+    Parameter(help="The instances; - reads ids from standard input, one a line.", allow_leading_hyphen=True),
+]
 
 
 async def each(
@@ -34,9 +37,11 @@ async def each(
 
 
 def expanded(ids: Sequence[str]) -> list[str]:
-    """The ids, those of standard input among them."""
+    """The ids, those of standard input among them. Raises `UsageError` for what was meant to be an option."""
     found: list[str] = []
     for id in ids:
+        if id.startswith("-") and id != "-":
+            raise UsageError(f"there is no option {id}")
         found += [line.strip() for line in sys.stdin if line.strip()] if id == "-" else [id]
     return found
 

@@ -12,16 +12,20 @@ from cyclopts import Parameter
 from dalsegno import archive
 from dalsegno.cli import screen
 from dalsegno.cli.place import HERE, Place
-from dalsegno.errors import Refused
+from dalsegno.errors import Refused, UsageError
 
 
 async def import_(
-    file: Annotated[Path, Parameter(help="A file that `dalsegno export` wrote; - reads standard input.")],
+    file: Annotated[
+        Path, Parameter(help="A file that `dalsegno export` wrote; - reads standard input.", allow_leading_hyphen=True)
+    ],
     /,
     *,
     place: Place = HERE,
 ) -> int:
     """Take in exported instances: those that ended as they were, the others go on from where they stood."""
+    if str(file).startswith("-") and str(file) != "-":
+        raise UsageError(f"there is no option {file}")
     refused = 0
     async with place.beside() as app:
         for archived in archive.read(_lines(file), str(file)):
