@@ -18,7 +18,8 @@ _BUSY_SECONDS = 10.0
 _FULL = {sqlite3.SQLITE_FULL}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+_DISK = {sqlite3.SQLITE_IOERR}
+_UNUSABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 
 
 class Connection(sqlite3.Connection):
@@ -82,7 +83,14 @@ def translate(error: sqlite3.Error, path: str) -> StoreError:
         return StoreLocked(f"{text} for {_BUSY_SECONDS:.0f} s. Another program holds a write lock: end it.")
     if code in _DISK:
         return StoreIO(f"{text}. The node stops: after a failed write or sync only a restart knows what is stored.")
+    if code in _UNUSABLE:
+        return unusable(text, path)
     return StoreError(text)
+
+
+def unusable(text: str, path: str) -> StoreIO:
+    """The error for a place where no database can be."""
+    return StoreIO(f"{text}. This user must be able to create and write files in {Path(path).parent}.")
 
 
 @cache

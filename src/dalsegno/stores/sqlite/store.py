@@ -27,9 +27,9 @@ from dalsegno.kernel.ports import (
 )
 from dalsegno.stores.sqlite import ownership, read
 from dalsegno.stores.sqlite.commit import commit, now, write
-from dalsegno.stores.sqlite.connection import Connection, Durability, connect, query, translate
+from dalsegno.stores.sqlite.connection import Connection, Durability, connect, query, translate, unusable
 from dalsegno.stores.sqlite.doorbell import Doorbell
-from dalsegno.stores.sqlite.migrate import check, migrate
+from dalsegno.stores.sqlite.migrate import check, known, migrate
 
 Result = TypeVar("Result")
 
@@ -115,8 +115,13 @@ class SqliteStore:
         self._doorbell = Doorbell()
         try:
             writing, reading = await asyncio.to_thread(self._connect, owner, name, lease_seconds)
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from error
+        except BaseException as error:
+            self._doorbell.close()
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, self.path) from error
+            if isinstance(error, OSError):
+                raise unusable(f"{self.path}: {error}", self.path) from error
+            raise
         self._writer = _Worker("dalsegno-writer", self.path, writing, self._loop)
         self._reader = _Worker("dalsegno-reader", self.path, reading, self._loop)
         self._doorbell.open()
@@ -129,19 +134,25 @@ class SqliteStore:
         writing = connect(self.path, self._durability)
         try:
             if owner:
-                migrate(writing, self.path)
-                self._lock = ownership.OwnerLock(self.path)
-                self._epoch, self._took_over = ownership.acquire(
-                    writing, self.path, name, self._doorbell.port, lease_seconds, self._lock
-                )
+                self._own(writing, name, lease_seconds)
             elif check(writing, self.path):
                 raise StoreError(f"{self.path} has an older schema: run 'dalsegno db migrate {self.path}' first")
+            return writing, connect(self.path, self._durability)
         except BaseException:
             if self._lock is not None:
                 self._lock.release()
             writing.close()
             raise
-        return writing, connect(self.path, self._durability)
+
+    def _own(self, writing: Connection, name: str, lease_seconds: float) -> None:
+        if len(check(writing, self.path)) == len(known()):
+            migrate(writing, self.path)
+        self._lock = ownership.OwnerLock(self.path)
+        self._epoch, self._took_over = ownership.acquire(
+            writing, self.path, name, self._doorbell.port, lease_seconds, self._lock
+        )
+        # Not before: an engine that is at work keeps the schema it knows.
+        migrate(writing, self.path)
 
     async def close(self) -> None:
         epoch = self._epoch
