@@ -144,6 +144,6 @@ class Here:
         """An instance's status."""
         return str(self.json("show", id)["instance"]["status"])
 
-    def waits(self, id: str, what: str) -> None:
+    def waits(self, id: str, what: str, *options: str) -> None:
         """Wait until an instance waits for something."""
-        eventually(lambda: what in (self.json("show", id)["instance"]["waiting_for"] or ""))
+        eventually(lambda: what in (self.json("show", id, *options)["instance"]["waiting_for"] or ""))

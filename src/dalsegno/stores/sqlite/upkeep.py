@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dalsegno.errors import MigrationError, StoreError, StoreOwned
 from dalsegno.stores.sqlite import migrate as migrations
+from dalsegno.stores.sqlite.commit import now
 from dalsegno.stores.sqlite.connection import Connection, connect, query, translated
 from dalsegno.stores.sqlite.ownership import OwnerLock
 
@@ -77,6 +78,10 @@ def backup(path: str, target: str) -> int:
     try:
         with _opened(path) as source, translated(target), closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+            # The node that holds the original holds no copy: who opens this one need not wait for its lease to end.
+            copy.execute(query("end_nodes"), (now(),))
+            copy.commit()
         os.replace(partial, target)
     finally:
         Path(partial).unlink(missing_ok=True)
