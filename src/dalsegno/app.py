@@ -152,9 +152,9 @@ class App:
 
         Parameters: `process` and its arguments; `id`, by which a second start is the same one; `if_exists`: "same"
         takes the existing instance if process and input are equal and raises `StartConflict` otherwise, "return"
-        takes it in any case, "fail" raises, "restart" begins a new run of an ended one; `tx`, a connection to the store's
-        own database: the instance exists once that transaction is committed, and begins within a second. Raises
-        `ContractError` for arguments that have no JSON form or are too large.
+        takes it in any case, "fail" raises, "restart" begins a new run of an ended one; `tx`, a connection to the
+        store's own database: the instance exists once that transaction is committed, and begins within a second.
+        Raises `ContractError` for arguments that have no JSON form, don't fit or are too large.
         """
         gateway = self._open()
         spec = self._spec(process)
@@ -202,16 +202,17 @@ class App:
         await gateway.copy(start, journal)
         return self.get(start.id)
 
-    async def publish(self, event: AnyEvent, *, to: str | None = None, tx: Any = None) -> str:
+    async def publish(self, event: AnyEvent, *, to: str | None = None, id: str | None = None, tx: Any = None) -> str:
         """Publish an event to the instances that wait for it, now or soon; returns its id, durable by then.
 
-        Parameters: `to`, the id of the only instance that is to get it; `tx`, a connection to the store's own database:
+        Parameters: `to`, the id of the only instance that is to get it; `id` of the event, by which publishing it
+        again, as a webhook that calls twice does, changes nothing; `tx`, a connection to the store's own database:
         the event is published when that transaction is committed.
         """
         gateway = self._open()
         if tx is not None:
-            return publish_within(gateway.store, self.limits, tx, self.namespace, event, to)
-        return await gateway.publish(self.namespace, event, to)
+            return publish_within(gateway.store, self.limits, tx, self.namespace, event, to, id)
+        return await gateway.publish(self.namespace, event, to, id)
 
     async def tasks(self, role: str | None = None, state: str | None = "open", limit: int = 1000) -> Sequence[Task]:
         """Questions to people, oldest first."""

@@ -44,7 +44,7 @@ class Gateway(Protocol):
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any: ...
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any: ...
     async def copy(self, start: Start, journal: list[e.Record]) -> None: ...
-    async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str: ...
+    async def publish(self, namespace: str, event: AnyEvent, to: str | None, id: str | None) -> str: ...
     async def ended(self, namespace: str, id: str, key: int | None) -> e.Ended: ...
     async def find(self, namespace: str, id: str) -> InstanceRow | None: ...
     async def history(self, key: int, after: int = -1) -> list[e.Record]: ...
@@ -81,9 +81,11 @@ def event_row(namespace: str, event: AnyEvent, to: str | None, at: int, id: str 
     )
 
 
-def bounded_event_row(limits: Limits, namespace: str, event: AnyEvent, to: str | None, at: int) -> EventRow:
+def bounded_event_row(
+    limits: Limits, namespace: str, event: AnyEvent, to: str | None, at: int, id: str | None
+) -> EventRow:
     """An event from outside as it is stored. Raises `LimitExceeded`."""
-    row = event_row(namespace, event, to, at)
+    row = event_row(namespace, event, to, at, id)
     codec.bounded(row.payload, limits.payload_bytes, f"event {row.event_type}")
     return row
 
@@ -142,10 +144,12 @@ def start_within(
             raise Refused(f"instance {id!r} can't be restarted within a transaction: leave out tx=")
 
 
-def publish_within(store: Store, limits: Limits, tx: Any, namespace: str, event: AnyEvent, to: str | None) -> str:
+def publish_within(
+    store: Store, limits: Limits, tx: Any, namespace: str, event: AnyEvent, to: str | None, id: str | None
+) -> str:
     """Publish an event with a transaction of the user's; returns its id."""
     batch = Batch()
-    row = bounded_event_row(limits, namespace, event, to, store.now())
+    row = bounded_event_row(limits, namespace, event, to, store.now(), id)
     batch.events.append(row)
     store.enlist(tx, batch)
     return row.id
@@ -209,9 +213,9 @@ class InProcess:
         request = update_request(self.limits, event, by, str(uuid.uuid4()))
         return await self.request("update", namespace, id, request)
 
-    async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str:
+    async def publish(self, namespace: str, event: AnyEvent, to: str | None, id: str | None) -> str:
         self._check_alive()
-        row = bounded_event_row(self.limits, namespace, event, to, self.store.now())
+        row = bounded_event_row(self.limits, namespace, event, to, self.store.now(), id)
         self.node.committer.batch.events.append(row)
         await self.node.settled()
         return row.id
@@ -308,9 +312,9 @@ class Beside:
         request = update_request(self.limits, event, by)
         return await self.request("update", namespace, id, request)
 
-    async def publish(self, namespace: str, event: AnyEvent, to: str | None) -> str:
+    async def publish(self, namespace: str, event: AnyEvent, to: str | None, id: str | None) -> str:
         batch = Batch()
-        row = bounded_event_row(self.limits, namespace, event, to, self.store.now())
+        row = bounded_event_row(self.limits, namespace, event, to, self.store.now(), id)
         batch.events.append(row)
         await self.store.write(batch)
         return row.id

@@ -191,9 +191,9 @@ class Run(Generic[T]):
         new_id = await self._request("fork", Request(by, step=step, new_id=id))
         return Run(self._gateway, self.namespace, new_id, self._result_type, None)
 
-    async def publish(self, event: AnyEvent) -> str:
-        """Publish an event that only this instance gets; returns its id."""
-        return await self._gateway().publish(self.namespace, event, self.id)
+    async def publish(self, event: AnyEvent, *, id: str | None = None) -> str:
+        """Publish an event that only this instance gets; returns its id. Again under the same `id` changes nothing."""
+        return await self._gateway().publish(self.namespace, event, self.id, id)
 
     async def update(self, event: AnyEvent, by: str | None = None) -> Any:
         """Send a request that the process's `@on` handler answers; returns the reply or raises its refusal."""
