@@ -71,6 +71,8 @@ class Steps:
 
     def _begin(self, job: Job) -> None:
         if job.resident.gone or self._node.closing:
+            # The next node begins it.
+            job.resident.jobs[job.call.key] = None
             return
         if job.cancelled:
             self._node.outcomes.add(job, None, asyncio.CancelledError())
