@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
-from dalsegno import Limits, ask, process, saga, step
+from dalsegno import App, Limits, ask, process, saga, step
+from dalsegno.kernel.ports import Store
+from dalsegno.stores.memory.disk import Disk
+from dalsegno.stores.memory.store import MemoryStore
 from dalsegno.testing import Lab
+from dalsegno.testing.clock import Clock
+from dalsegno.testing.loop import VirtualLoop
 
 
 def test_an_instance_that_waits_inside_a_saga_can_leave_memory() -> None:
@@ -61,3 +68,53 @@ def count(function: Callable[[], None], calls: list[None]) -> Callable[[], None]
         function()
 
     return counted
+
+
+def test_a_node_that_closes_while_it_recovers_does_not_wait_for_what_it_never_began() -> None:
+    @step
+    async def endless() -> None:
+        await asyncio.sleep(1e9)
+
+    @process
+    async def runs_endless() -> None:
+        await endless()
+
+    class SlowStore(MemoryStore):
+        async def heartbeat(self, key: int, step: str) -> bytes | None:
+            await asyncio.sleep(0.2)
+            return None
+
+    disk, clock = Disk(), Clock("2026-01-01")
+
+    def app() -> App:
+        return App(cast("Store", SlowStore(disk, clock.now)), processes=[runs_endless])
+
+    async def begin() -> None:
+        await dying.__aenter__()
+        await dying.start(runs_endless)
+
+    async def open_and_close() -> None:
+        async with app():
+            await asyncio.sleep(0.1)
+
+    dying = app()
+    drive(clock, begin())
+    disk.stores[0].crash()
+    assert dying._node is not None
+    for resident in dying._node.residents:
+        resident.execution.drop()
+    begun = clock.elapsed
+    drive(clock, open_and_close())
+
+    assert clock.elapsed - begun < 1_000_000
+
+
+def drive(clock: Clock, work: Coroutine[Any, Any, None]) -> None:
+    """Run something on virtual time, and forget what it leaves open."""
+    loop = VirtualLoop(clock)  # type: ignore[abstract]
+    task = loop.create_task(work)
+    loop.settle()
+    while not task.done() and loop.jump(clock.elapsed + 60_000_000):
+        loop.settle()
+    task.result()
+    loop.abandon()
