@@ -58,6 +58,8 @@ class Committer:
         if not self.batch.is_empty():
             self._flush()
         self._committed(batch, result)
+        if self._broken is not None:
+            _break_promises(batch, self._broken)
         for promise in batch.promises:
             if not promise.done():
                 promise.set_result(None)

@@ -11,10 +11,10 @@ from typing import Any
 
 from dalsegno.engine.resident import Resident
 from dalsegno.errors import AttemptTimedOut
+from dalsegno.kernel import points
 from dalsegno.kernel.calls import StepCall
 from dalsegno.kernel.context import current_step
 from dalsegno.kernel.limits import Limits
-from dalsegno.kernel.points import reach
 
 
 class Job:
@@ -129,7 +129,8 @@ class AsyncSteps:
             return
         job.task = task
         current_step.set(job)
-        reach("effect.before")
+        if points.armed is not None:
+            points.reach("effect.before")
         try:
             timeout = call.spec.timeout_seconds
             if timeout is None:
@@ -146,7 +147,8 @@ class AsyncSteps:
             # Code that was written as a program must not end the node.
             self._report(job, None, error)
         else:
-            reach("effect.after")
+            if points.armed is not None:
+                points.reach("effect.after")
             self._report(job, result, None)
         finally:
             job.task = None
@@ -192,7 +194,8 @@ class ThreadSteps:
         call = job.call
         context = contextvars.copy_context()
         context.run(current_step.set, job)
-        reach("effect.before")
+        if points.armed is not None:
+            points.reach("effect.before")
         future = self._pool.submit(context.run, call.spec.function, *call.args, **call.kwargs)
         job.task = future
         timer = None
@@ -224,7 +227,8 @@ class ThreadSteps:
         if future.cancelled():
             self._report(job, None, asyncio.CancelledError())
             return
-        reach("effect.after")
+        if points.armed is not None:
+            points.reach("effect.after")
         error = future.exception()
         self._report(job, None if error else future.result(), error)
 

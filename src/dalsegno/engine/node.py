@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from dalsegno.engine import collector, watchdog
+from dalsegno.engine import interpreter, watchdog
 from dalsegno.engine.commits import Committer
 from dalsegno.engine.definitions import Definitions
 from dalsegno.engine.inbox import Inbox
@@ -30,7 +30,7 @@ from dalsegno.engine.transactions import Transactions
 from dalsegno.engine.turns import Turns
 from dalsegno.errors import DalsegnoError, StoreError
 from dalsegno.kernel import entries as e
-from dalsegno.kernel import guard
+from dalsegno.kernel import guard, points
 from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.points import reach
@@ -75,7 +75,7 @@ class Node:
         self.loop = asyncio.get_running_loop()
         limits = self.limits
         await self.store.open(owner=True, name=self.name, lease_seconds=limits.lease_seconds)
-        collector.calm()
+        interpreter.tune()
         guard.install()
         self._watched = watchdog.watch(limits.turn_seconds)
         self.committer = Committer(self.store, self.loop, self._after_commit, self._failed)
@@ -139,7 +139,7 @@ class Node:
         self.operations.fail(closed)
         self.results.fail(closed)
         await self.store.close()
-        collector.wake()
+        interpreter.restore()
         watchdog.unwatch(self._watched)
         self._stopped.set()
 
@@ -240,7 +240,8 @@ class Node:
 
     def ended(self, resident: Resident, entry: e.Ended) -> None:
         """An instance's end is durable."""
-        reach("end.committed")
+        if points.armed is not None:
+            points.reach("end.committed")
         self.residents.remove(resident)
         resident.execution.drop()
         self.results.ended(resident.key, entry)

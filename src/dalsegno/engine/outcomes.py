@@ -13,6 +13,7 @@ from dalsegno.engine.jobs import Job
 from dalsegno.engine.transactions import encoded_result
 from dalsegno.errors import AttemptTimedOut, ContractError, DalsegnoError, OutcomeUnknown
 from dalsegno.kernel import entries as e
+from dalsegno.kernel import points
 from dalsegno.kernel.context import current_step
 from dalsegno.kernel.fault import capture
 from dalsegno.kernel.points import reach
@@ -71,7 +72,8 @@ class Outcomes:
             return
         del resident.jobs[call.key]
         if error is None:
-            reach("result.before")
+            if points.armed is not None:
+                points.reach("result.before")
             try:
                 # Nobody asks for what an undo returns.
                 result = codec.NULL if call.undoes else encoded_result(job, value, self._payload_bytes)
@@ -80,7 +82,8 @@ class Outcomes:
             else:
                 entry = e.StepCompleted(call.key, call.arguments, msgspec.Raw(result), job.attempt, job.started_at)
                 self._node.turns.advance(resident, entry)
-                reach("undo.after" if call.undoes else "result.appended")
+                if points.armed is not None:
+                    points.reach("undo.after" if call.undoes else "result.appended")
         elif isinstance(error, asyncio.CancelledError):
             self._cancelled(job)
         else:

@@ -9,9 +9,9 @@ from dalsegno.engine.resident import Resident
 from dalsegno.engine.turns import input_hash
 from dalsegno.errors import StartConflict
 from dalsegno.kernel import entries as e
+from dalsegno.kernel import points
 from dalsegno.kernel.definition import Arguments, ProcessSpec
 from dalsegno.kernel.execution import Execution
-from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import FINAL, InstanceRow, Start
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Starts:
         prepared: Arguments | None = None,
     ) -> None:
         """Start with the next commit; `done` gets the key, or `None` where the id is taken."""
-        reach("start.before")
+        if points.armed is not None:
+            points.reach("start.before")
         start.tag = (started, spec, done, prepared)
         self._node.committer.batch.starts.append(start)
         self._node.committer.touch()
@@ -43,7 +44,8 @@ class Starts:
     def committed(self, start: Start, key: int | None) -> None:
         """A start is durable, or its id was taken."""
         started, spec, done, prepared = start.tag
-        reach("start.committed")
+        if points.armed is not None:
+            points.reach("start.committed")
         if key is None:
             self._refused(start, done)
             return

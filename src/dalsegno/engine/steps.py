@@ -10,8 +10,8 @@ from dalsegno.engine.jobs import AsyncSteps, Job, ThreadSteps
 from dalsegno.engine.process_steps import ProcessSteps
 from dalsegno.engine.resident import Resident
 from dalsegno.kernel import entries as e
+from dalsegno.kernel import points
 from dalsegno.kernel.calls import StepCall
-from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import Heartbeat
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Steps:
             node.turns.advance(resident, e.StepCancelled(call.key, unknown=call.unknown))
             return
         job = resident.jobs[call.key] = Job(resident, call, self._now(), self.record)
-        reach("undo.before" if call.undoes else "dispatch.before")
+        if points.armed is not None:
+            points.reach("undo.before" if call.undoes else "dispatch.before")
         if call.attempt > 1 or call.unknown:
             node.spawn(self._resume(job))
         else:
@@ -79,7 +80,8 @@ class Steps:
             return
         self._node.slow.watch(job)
         self._submit[job.call.spec.executor](job)
-        reach("dispatch.after")
+        if points.armed is not None:
+            points.reach("dispatch.after")
 
     def cancel(self, job: Job) -> None:
         """Stop a running step; one whose executor can't be stopped is left to end."""

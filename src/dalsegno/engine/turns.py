@@ -12,9 +12,9 @@ from dalsegno.contracts import codec
 from dalsegno.engine.resident import Resident
 from dalsegno.errors import DalsegnoError, ForbiddenInProcess
 from dalsegno.kernel import entries as e
+from dalsegno.kernel import points
 from dalsegno.kernel.calls import CancelChild, CancelStep, DropWait, StepCall, WaitCall, WithdrawAsk
 from dalsegno.kernel.execution import Execution
-from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import Change, EventRow, Message, Start, TaskClosing, TaskRow, WaitRow
 
 if TYPE_CHECKING:
@@ -76,10 +76,12 @@ class Turns:
                 "continue_as_new(), or raise the limit",
             )
             return
-        reach("advance.before")
+        if points.armed is not None:
+            points.reach("advance.before")
         at = self._now()
         self._append(resident, entry, at)
-        reach("advance.appended")
+        if points.armed is not None:
+            points.reach("advance.appended")
         self.delivered(resident, entry, at)
 
     def delivered(self, resident: Resident, entry: e.Delivery, at: int) -> None:
@@ -332,7 +334,8 @@ class Turns:
         self._append(resident, entry, at)
         error = f"{entry.error.type.split(':')[-1]}: {entry.error.message}" if entry.error is not None else None
         self.change(resident, entry.outcome, at, ended_at=at, error=error)
-        reach("end.appended")
+        if points.armed is not None:
+            points.reach("end.appended")
         self._tell_relatives(resident, entry, at)
         resident.gone = True
         batch = self._committer.batch

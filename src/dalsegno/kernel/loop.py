@@ -26,9 +26,9 @@ class Spun(BaseException):
 
 
 class Handle:
-    """A callback that is ready, or will be when its timer fires."""
+    """A callback that is ready."""
 
-    __slots__ = ("_cancelled", "args", "callback", "context", "timer", "when_seconds")
+    __slots__ = ("_cancelled", "args", "callback", "context")
 
     def __init__(
         self, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context | None
@@ -36,8 +36,6 @@ class Handle:
         self.callback = callback
         self.args = args
         self.context = context
-        self.timer = 0
-        self.when_seconds = 0.0
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -48,6 +46,19 @@ class Handle:
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
         return self._cancelled
+
+
+class Timer(Handle):
+    """A callback that is ready when its timer fires."""
+
+    __slots__ = ("number", "when_seconds")
+
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context, when_seconds: float
+    ) -> None:
+        super().__init__(callback, args, context)
+        self.when_seconds = when_seconds
+        self.number = 0
 
     def when(self) -> float:
         """When it is due, in seconds since the epoch."""
@@ -79,8 +90,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self.owner = owner
         self.now_seconds = 0.0
         self._ready: deque[Handle] = deque()
-        self.timers: list[tuple[float, int, Handle]] = []
-        self._by_timer: dict[int, Handle] = {}
+        self.timers: list[tuple[float, int, Timer]] = []
+        self._by_timer: dict[int, Timer] = {}
         self._timer_count = 0
         self._number = 0
         self._tasks: list[ProcessTask] = []
@@ -120,16 +131,15 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Any:
         # The context is the caller's, as the standard library has it: a timer may fire in another turn.
-        handle = Handle(callback, args, context or contextvars.copy_context())
-        handle.when_seconds = when
+        timer = Timer(callback, args, context or contextvars.copy_context(), when)
         if when <= self.now_seconds:
-            self._ready.append(handle)
-            return handle
+            self._ready.append(timer)
+            return timer
         self._timer_count += 1
-        handle.timer = self._timer_count
-        self._by_timer[handle.timer] = handle
-        heapq.heappush(self.timers, (when, handle.timer, handle))
-        return handle
+        timer.number = self._timer_count
+        self._by_timer[timer.number] = timer
+        heapq.heappush(self.timers, (when, timer.number, timer))
+        return timer
 
     def count_from(self, number: int) -> None:
         """Number tasks and futures from here on.
