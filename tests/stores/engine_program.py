@@ -1,8 +1,9 @@
 """An engine in a process of its own: it starts instances and says which starts were acknowledged.
 
-    engine_program.py PATH COUNT [--file-limit BYTES] [--lease SECONDS] [--wait]
+    engine_program.py PATH COUNT [--name NAME] [--lease SECONDS] [--file-limit BYTES] [--take-over] [--settle] [--wait]
 
-It prints `owns` once it owns the file, `ack ID` for each start, and `stopped ERROR: message` when the store stops it.
+It prints `owns` once it owns the file, `ack ID` for each start, `settled` when every instance has ended, and
+`stopped ERROR: message` when the store stops it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ async def work(arguments: argparse.Namespace) -> None:
         for number in range(arguments.count):
             run = await app.start(keeping, "x" * 2000, id=f"{arguments.name}-{number}")
             say("ack", run.id)
+        if arguments.settle:
+            for instance in [found async for found in app.list()]:
+                await app.get(instance.id).result()
+            say("settled")
         if arguments.wait:
             await app.stopped()
 
@@ -64,6 +69,7 @@ def main() -> None:
     parser.add_argument("--file-limit", type=int)
     parser.add_argument("--lease", type=float, default=10.0)
     parser.add_argument("--wait", action="store_true")
+    parser.add_argument("--settle", action="store_true")
     parser.add_argument("--take-over", action="store_true")
     arguments = parser.parse_args()
     try:
