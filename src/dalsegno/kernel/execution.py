@@ -22,12 +22,8 @@ from dalsegno.contracts import codec
 from dalsegno.contracts.event import Event, key_of, key_text
 from dalsegno.errors import (
     DalsegnoError,
-    InvalidValue,
     JournalMismatch,
     LimitExceeded,
-    ProcessCancelled,
-    ProcessFailed,
-    ProcessTerminated,
     Refused,
 )
 from dalsegno.kernel import entries as e
@@ -45,6 +41,8 @@ from dalsegno.kernel.definition import Arguments, ProcessSpec, StepSpec, encode_
 from dalsegno.kernel.fault import capture, restore
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.loop import DeterministicLoop, ProcessTask
+from dalsegno.kernel.outcomes import child_result, invalid_result, note_attempt, resolve
+from dalsegno.kernel.replay import EMISSION_NAMES, counting, describe, mentions, same
 from dalsegno.kernel.saga import open_scope
 
 Raw = msgspec.Raw
@@ -161,8 +159,8 @@ class Execution:
         Raises `JournalMismatch`.
         """
         deliveries = []
-        for record in self._counting(records):
-            name_of = _EMISSION_NAMES.get(type(record.entry))
+        for record in counting(records, self.generations):
+            name_of = EMISSION_NAMES.get(type(record.entry))
             if name_of is None:
                 deliveries.append(record)
             else:
@@ -187,21 +185,6 @@ class Execution:
         ]
         self.out.extend(self._open_work(crashed))
 
-    def _counting(self, records: Iterable[e.Record]) -> list[e.Record]:
-        stored = [record for record in records if type(record.entry) not in _PLAIN_REMARKS]
-        reopened = [record.entry for record in stored if type(record.entry) is e.Reopened]
-        if not reopened:
-            return stored
-        discarded = {seq for entry in reopened for seq in entry.discarded}
-        for record in stored:
-            entry = record.entry
-            if record.seq in discarded and isinstance(entry, e.StepCompleted) and entry.step.startswith("undo:"):
-                # What was undone is done anew under a new idempotency key: the old effect is gone.
-                step = entry.step.removeprefix("undo:")
-                for name in (step, entry.step):
-                    self.generations[name] = self.generations.get(name, 0) + 1
-        return [r for r in stored if r.seq not in discarded and type(r.entry) is not e.Reopened]
-
     def _open_work(self, crashed: bool) -> list[Any]:
         work: list[Any] = []
         for call in self.pending.values():
@@ -217,7 +200,7 @@ class Execution:
             return
         if final:
             self._mismatch(f"{held!r} (journaled)", f"the end of {self.spec.name} without it")
-        elif self.pending and not _mentions(self.spec.function, held):
+        elif self.pending and not mentions(self.spec.function, held):
             wanted = next(iter(self.pending))
             self._mismatch(f"{held!r} (journaled)", f"{wanted!r}, and {self.spec.name} no longer names {held!r}")
 
@@ -291,7 +274,7 @@ class Execution:
                 call.result = None if call.undoes else call.spec.decode(entry.result)
             except (msgspec.DecodeError, ValueError, DalsegnoError) as error:
                 call.outcome = "unknown"
-                failure = _invalid_result(call, error)
+                failure = invalid_result(call, error)
         elif kind is e.StepFailed:
             call.outcome = "unknown" if entry.unknown else "failed"
             failure = restore(entry.error)
@@ -319,7 +302,7 @@ class Execution:
         if call is None:
             self._hold(entry.step, entry)
         else:
-            _note_attempt(call, entry)
+            note_attempt(call, entry)
 
     def _on_timer(self, entry: e.TimerFired) -> None:
         if not self.loop.fire(entry.timer):
@@ -334,21 +317,21 @@ class Execution:
 
     def _consume(self, wait: WaitCall, entry: e.EventReceived) -> None:
         self._consumed[_wait_name(wait.event_type, wait.match)] = entry.position
-        _resolve(wait.future, lambda: codec.decode(entry.event, wait.event_type, entry.wait))
+        resolve(wait.future, lambda: codec.decode(entry.event, wait.event_type, entry.wait))
 
     def _on_child(self, entry: e.ChildEnded) -> None:
         call = self.children.pop(entry.operation, None)
         if call is None:
             self._hold(entry.operation, entry)
         else:
-            _resolve(call.future, lambda: child_result(call.spec, call.id, entry))
+            resolve(call.future, lambda: child_result(call.spec, call.id, entry))
 
     def _on_answer(self, entry: e.Answered) -> None:
         call = self.asks.pop(entry.operation, None)
         if call is None:
             self._hold(entry.operation, entry)
         else:
-            _resolve(call.future, lambda: codec.decode(entry.answer, call.answer_type, entry.operation))
+            resolve(call.future, lambda: codec.decode(entry.answer, call.answer_type, entry.operation))
 
     def _on_update(self, entry: e.UpdateReceived) -> None:
         self._seen_updates.add(entry.update)
@@ -472,7 +455,7 @@ class Execution:
             return
         for entry in held:
             if isinstance(entry, e.AttemptFailed):
-                _note_attempt(call, entry)
+                note_attempt(call, entry)
             else:
                 self._settle(call, entry)
                 return
@@ -547,7 +530,7 @@ class Execution:
         held = self._held.pop(key, None) if self._held else None
         if held:
             ended = held[0]
-            _resolve(call.future, lambda: child_result(spec, child_id, ended))
+            resolve(call.future, lambda: child_result(spec, child_id, ended))
         else:
             self.children[key] = call
         self._emit(key, e.ChildStarted(key, child_id, spec.name, spec.version, Raw(data), parent_close))
@@ -567,7 +550,7 @@ class Execution:
         self._emit(key, e.Asked(key, role, self._payload(about, "about"), schema, title, due_at))
         held = self._held.pop(key, None) if self._held else None
         if held:
-            _resolve(call.future, lambda: codec.decode(held[0].answer, answer_type, key))
+            resolve(call.future, lambda: codec.decode(held[0].answer, answer_type, key))
             return await call.future
         self.asks[key] = call
         try:
@@ -678,8 +661,8 @@ class Execution:
         if self._recorded:
             stored = self._recorded.pop(name, None)
             if stored is not None:
-                if not _same(stored, entry):
-                    self._mismatch(_describe(stored), _describe(entry))
+                if not same(stored, entry):
+                    self._mismatch(describe(stored), describe(entry))
                 return False
         self.out.append(entry)
         return True
@@ -707,106 +690,9 @@ _DELIVER: dict[type, Callable[[Execution, Any], None]] = {
 _RECOMPUTED = (StepCall, CancelStep, DropWait)
 
 
-#: the name under which an emission is said again on replay; what isn't here is a delivery
-_EMISSION_NAMES: dict[type, Callable[[Any], str]] = {
-    **{
-        kind: lambda entry: str(entry.operation)
-        for kind in (e.EventAwaited, e.Published, e.ChildStarted, e.Asked, e.Annotated)
-    },
-    e.Changed: lambda entry: f"changed:{entry.change}",
-    e.UpdateReplied: lambda entry: f"reply:{entry.update}",
-    e.Ended: lambda entry: "ended",
-    e.Continued: lambda entry: "ended",
-}
-_PLAIN_REMARKS = frozenset(e.REMARKS) - {e.Reopened}
-
-
-def child_result(spec: ProcessSpec, child: str, entry: e.ChildEnded) -> Any:
-    """A child's result, or its error raised."""
-    if entry.outcome == "completed":
-        return codec.decode(entry.result or Raw(codec.NULL), spec.result_type, f"result of {child}")
-    if entry.outcome == "cancelled":
-        raise ProcessCancelled(f"child {child!r} ({spec.name}) was cancelled")
-    if entry.outcome == "terminated":
-        raise ProcessTerminated(f"child {child!r} ({spec.name}) was terminated")
-    assert entry.error is not None
-    raise restore(entry.error, ProcessFailed)
-
-
-def _note_attempt(call: StepCall, entry: e.AttemptFailed) -> None:
-    call.attempt = entry.attempt + 1
-    call.next_at = entry.next_at
-    call.unknown = call.unknown or entry.unknown
-
-
-def _resolve(future: asyncio.Future[Any], read: Callable[[], Any]) -> None:
-    if future.done():
-        return
-    try:
-        future.set_result(read())
-    except Exception as error:
-        future.set_exception(error)
-        # Nobody may be waiting, as for a detached child: that is no fault of the process.
-        future.exception()
-
-
-def _invalid_result(call: StepCall, error: Exception) -> Exception:
-    return InvalidValue(
-        f"result of step {call.key!r} isn't a {codec.type_name(call.spec.result_type)}: {error}. The step took effect; "
-        "its journaled result stays as it is."
-    )
-
-
 def _wait_name(event_type: type[Event], match: dict[str, Any]) -> tuple[str, bytes]:
     return event_type.event_type, codec.encode(match, "event filter")
 
 
-def _same(stored: e.Emission, said: e.Emission) -> bool:
-    if stored == said:
-        return True
-    if isinstance(stored, (e.Ended, e.UpdateReplied)) and type(stored) is type(said):
-        # A traceback names lines of code, which may have moved.
-        one, two = stored.error, said.error
-        if one is not None and two is not None:
-            return (one.type, one.message) == (two.type, two.message)
-        if isinstance(stored, e.Ended) and isinstance(said, e.Ended):
-            return (stored.outcome, stored.result) == (said.outcome, said.result)
-    return False
-
-
-def _describe(entry: e.Emission) -> str:
-    return f"{e.kind(entry)} {e.encode(entry)[:300].decode(errors='replace')}"
-
-
 async def _raise(error: Exception) -> None:
     raise error
-
-
-def _mentions(function: Callable[..., Any], key: str) -> bool:
-    """Whether a process's code, or code it names, still names the step or word behind a journal key."""
-    name = key.split("#")[0].split(":")[-1]
-    seen: set[int] = set()
-    todo: list[Any] = [function]
-    while todo:
-        item = todo.pop()
-        code = getattr(item, "__code__", item)
-        if not hasattr(code, "co_names") or id(code) in seen:
-            continue
-        seen.add(id(code))
-        if name in code.co_names or name in code.co_freevars:
-            return True
-        todo.extend(constant for constant in code.co_consts if hasattr(constant, "co_names"))
-        scope = getattr(item, "__globals__", {})
-        for named in code.co_names:
-            found = scope.get(named)
-            spec = getattr(found, "spec", None)
-            if getattr(spec, "name", None) == name:
-                return True
-            if getattr(found, "__code__", None) is not None:
-                todo.append(found)
-        for cell in getattr(item, "__closure__", None) or ():
-            content = cell.cell_contents
-            if getattr(getattr(content, "spec", None), "name", None) == name:
-                return True
-            todo.append(content)
-    return False
