@@ -72,6 +72,19 @@ class Engines:
         for engine in self._running:
             engine.close()
 
+    def stop_between_commits(self, engine: Engine) -> None:
+        """Stop an engine that holds no lock of SQLite's: one that does keeps everybody out until it goes on."""
+        while True:
+            engine.signal(signal.SIGSTOP)
+            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=0)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    engine.signal(signal.SIGCONT)
+                else:
+                    connection.execute("ROLLBACK")
+                    return
+
     def rows(self, query: str) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(query).fetchall()
@@ -109,9 +122,9 @@ def test_a_killed_engine_is_followed_at_once_though_its_lease_lasts(engines: Eng
 
 
 def test_a_stopped_engine_is_followed_when_its_lease_ends_and_is_fenced_when_it_goes_on(engines: Engines) -> None:
-    first = engines.start("first", "--wait", "--lease", "0.6")
-    first.hear("ack")
-    first.signal(signal.SIGSTOP)
+    first = engines.start("first", "--settle", "--wait", "--lease", "0.6")
+    first.hear("settled")
+    engines.stop_between_commits(first)
 
     second = engines.start("second", "--wait", "--take-over", "--settle")
     refusal = second.hear("refused")
