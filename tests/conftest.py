@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from dalsegno import App, DefinitionError
+from dalsegno.authoring.declared import declare
+from dalsegno.authoring.process import Process
 from dalsegno.engine.residents import records
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.ports import FINAL, Filter, Loaded
@@ -106,5 +108,9 @@ def _replay_prefixes(app: App, item: Loaded) -> None:
 
 
 @pytest.fixture
-def open_app(tmp_path: Path) -> OpenApp:
+def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> OpenApp:
+    # Another module's test may have declared a process of the same name meanwhile.
+    for value in vars(request.module).values():
+        if isinstance(value, Process):
+            declare(value)
     return OpenApp(tmp_path)

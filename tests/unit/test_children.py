@@ -342,6 +342,41 @@ async def test_a_paused_parent_learns_of_its_childs_end_when_it_goes_on(open_app
         assert await run.result() == "child 5"
 
 
+async def test_a_paused_child_that_is_terminated_raises_in_its_parent(open_app, until):
+    @process
+    async def parent() -> str:
+        try:
+            return await waits("child")
+        except ProcessTerminated:
+            return "terminated"
+
+    async with open_app() as app:
+        run = await app.start(parent, id="p")
+        await until(lambda: stands(app, "p/waits", "waiting"))
+        await app.get("p/waits").pause()
+        await app.get("p/waits").terminate()
+        assert await run.result() == "terminated"
+
+
+async def test_a_paused_parent_that_is_terminated_closes_its_children(open_app, until):
+    @process
+    async def parent() -> None:
+        await start(waits, "a", id="a", parent_close="cancel")
+        await start(waits, "b", id="b", parent_close="terminate")
+        await start(waits, "c", id="c")
+        await wait_for(Go, who="parent")
+
+    async with open_app() as app:
+        run = await app.start(parent, id="p")
+        for id in "abc":
+            await until(lambda id=id: stands(app, id, "waiting"))
+        await run.pause()
+        await run.terminate()
+        await until(lambda: stands(app, "a", "cancelled"))
+        await until(lambda: stands(app, "b", "terminated"))
+        assert await app.get("c").status() == "waiting"
+
+
 async def test_grandchildren(open_app):
     @process
     async def middle(n: int) -> int:

@@ -11,6 +11,7 @@ import msgspec
 from dalsegno.contracts import codec
 from dalsegno.engine.requests import Done, Reply, Request, refusal, value_of
 from dalsegno.engine.resident import Resident
+from dalsegno.engine.turns import task_id
 from dalsegno.errors import DalsegnoError, NotFound, Refused
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.ports import FINAL, InstanceRow
@@ -242,7 +243,7 @@ class Operations:
     def _answer(self, row: InstanceRow, request: Request, done: Done) -> None:
         assert request.task is not None
         task, answer = request.task, bytes(request.answer)
-        operation = "ask:" + task.removeprefix(row.id + "/")
+        operation = "ask:" + task.removeprefix(task_id(row.id, row.run, ""))
         if row.status in FINAL:
             raise Refused(f"task {task!r} is closed: instance {row.id!r} is {row.status}")
         if row.status in _SET_ASIDE:

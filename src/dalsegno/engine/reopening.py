@@ -29,6 +29,7 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
         if isinstance(r.entry, e.StepCompleted) and r.entry.step.startswith("undo:")
     }
     redone = min((r.seq for r in live if getattr(r.entry, "step", None) in undone), default=cut)
+    answered = {r.entry.operation for r in live if isinstance(r.entry, e.Answered)}
     discarded = []
     for record in live:
         entry = record.entry
@@ -41,6 +42,9 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
                 or (isinstance(entry, e.AttemptFailed) and entry.step in _failed_steps(live, cut))
             ):
                 discarded.append(record.seq)
+        elif isinstance(entry, e.Answered) or (isinstance(entry, e.Asked) and entry.operation in answered):
+            # People are not asked twice.
+            continue
         elif (
             record.seq >= cut
             or isinstance(entry, e.CancelRequested)

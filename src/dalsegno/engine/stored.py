@@ -13,11 +13,11 @@ from dalsegno.engine.reopening import annotated, copy_for_fork, discarded_by_ret
 from dalsegno.engine.requests import Done, Request, refusal, value_of
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import records
-from dalsegno.engine.turns import child_refusal
+from dalsegno.engine.turns import child_refusal, parting, task_id, word
 from dalsegno.errors import DalsegnoError, NotFound, Refused
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.definition import ProcessSpec
-from dalsegno.kernel.ports import Change, InstanceRow, Loaded, Start
+from dalsegno.kernel.ports import Change, InstanceRow, Loaded, Start, TaskClosing
 
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
@@ -105,11 +105,28 @@ class Stored:
 
     async def _terminate(self, row: InstanceRow, entry: e.Ended, done: Done, *statuses: str) -> None:
         async with self._alone(row.key, *statuses) as item:
-            for record in records(item.journal):
-                if isinstance(record.entry, e.EventAwaited):
-                    self._node.committer.batch.unwaits.append((row.key, record.entry.operation))
+            self._close_up(item, entry)
             await self._append(item, entry, "terminated", done)
         self._node.results.ended(row.key, entry)
+        self._node.inbox.look()
+
+    def _close_up(self, item: Loaded, ended: e.Ended) -> None:
+        """What its end means for the waits, questions, children and parent of an instance that isn't in memory."""
+        row, journal = item.row, records(item.journal)
+        batch, at = self._node.committer.batch, self._node.store.now()
+        for entry in (record.entry for record in journal):
+            if isinstance(entry, e.EventAwaited):
+                batch.unwaits.append((row.key, entry.operation))
+            elif isinstance(entry, e.Asked):
+                # One that was answered stays answered.
+                name = task_id(row.id, row.run, entry.operation)
+                batch.closings.append(TaskClosing(id=name, namespace=row.namespace, state="withdrawn", at=at))
+        for child in open_children(journal, []):
+            if child.parent_close != "abandon":
+                batch.messages.append(word(row.namespace, row.id, child.child, child.parent_close, parting(row.id), at))
+        if row.parent is not None and row.parent_operation is not None:
+            body = e.ChildEnded(row.parent_operation, ended.outcome)
+            batch.messages.append(word(row.namespace, row.id, row.parent, "child_ended", body, at))
 
     def retry(self, row: InstanceRow, request: Request, done: Done) -> None:
         """Go on with a failed instance from its failure."""

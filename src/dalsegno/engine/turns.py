@@ -26,6 +26,12 @@ _KINDS = e.KINDS
 _encode = e.encode
 
 
+def task_id(instance: str, run: int, operation: str) -> str:
+    """The name of a question; those of a later run have names of their own, the earlier ones stay as answered."""
+    of_run = f"@{run}" if run > 1 else ""
+    return f"{instance}{of_run}/{operation.removeprefix('ask:')}"
+
+
 class ChildRefused(msgspec.Struct):
     """There is an instance of a child's id; unless it is that very child, the parent learns of a conflict."""
 
@@ -272,15 +278,7 @@ class Turns:
 
     def _tell(self, resident: Resident, instance: str, verb: str, body: Any, at: int) -> None:
         batch = self._committer.batch
-        message = Message(
-            namespace=resident.namespace,
-            instance=instance,
-            verb=verb,
-            body=msgspec.json.encode(body),
-            at=at,
-            by=resident.id,
-        )
-        batch.messages.append(message)
+        batch.messages.append(word(resident.namespace, resident.id, instance, verb, body, at))
         batch.after.append(self._node.inbox.look)
         self._committer.touch()
 
@@ -288,7 +286,7 @@ class Turns:
         self._append(resident, entry, at)
         self._committer.batch.asks.append(
             TaskRow(
-                id=f"{resident.id}/{entry.operation.removeprefix('ask:')}",
+                id=task_id(resident.id, resident.execution.run, entry.operation),
                 namespace=resident.namespace,
                 instance=resident.id,
                 operation=entry.operation,
@@ -314,9 +312,9 @@ class Turns:
         by: str | None = None,
     ) -> None:
         """Write how a question ended."""
-        task_id = f"{resident.id}/{operation.removeprefix('ask:')}"
+        name = task_id(resident.id, resident.execution.run, operation)
         self._committer.batch.closings.append(
-            TaskClosing(id=task_id, namespace=resident.namespace, state=state, at=at, answer=answer, by=by)
+            TaskClosing(id=name, namespace=resident.namespace, state=state, at=at, answer=answer, by=by)
         )
         self._committer.touch()
 
@@ -341,15 +339,13 @@ class Turns:
         batch = self._committer.batch
         if resident.beats:
             batch.unbeats.append((resident.key,))
-        if entry.outcome != "completed":
-            self._node.operations.refuse_updates(resident, at)
+        self._node.operations.refuse_updates(resident, at)
         batch.after.append(lambda: self._node.ended(resident, entry))
 
     def _tell_relatives(self, resident: Resident, entry: e.Ended, at: int) -> None:
         for child in resident.execution.children.values():
             if child.parent_close != "abandon":
-                body = {"reason": f"parent {resident.id} ended", "by": f"parent {resident.id}"}
-                self._tell(resident, child.id, child.parent_close, body, at)
+                self._tell(resident, child.id, child.parent_close, parting(resident.id), at)
         if resident.parent is not None and resident.parent_operation is not None:
             ended = e.ChildEnded(resident.parent_operation, entry.outcome, entry.result, entry.error)
             parent = self._node.residents.by_id(resident.namespace, resident.parent)
@@ -406,6 +402,17 @@ class Turns:
             self._node.parking.park(resident, str(error))
         else:
             self.absorb(resident, at)
+
+
+def word(namespace: str, sender: str, instance: str, verb: str, body: Any, at: int) -> Message:
+    """What one instance says to another."""
+    data = msgspec.json.encode(body)
+    return Message(namespace=namespace, instance=instance, verb=verb, body=data, at=at, by=sender)
+
+
+def parting(parent: str) -> dict[str, str]:
+    """What a parent that ends says to the children that end with it."""
+    return {"reason": f"parent {parent} ended", "by": f"parent {parent}"}
 
 
 def child_refusal(namespace: str, parent: str, entry: e.ChildStarted, at: int) -> Message:
