@@ -16,6 +16,8 @@ from dalsegno.kernel.fault import Fault
 
 Sort: TypeAlias = Literal["step", "undo", "wait", "ask", "child", "update"]
 State: TypeAlias = Literal["running", "waiting", "retrying", "completed", "failed", "cancelled", "dropped"]
+#: a row names so many of an instance's waits at most
+_NAMED_WAITS = 3
 OPEN: frozenset[str] = frozenset({"running", "waiting", "retrying"})
 
 
@@ -54,6 +56,17 @@ def spans(journal: Iterable[e.Record]) -> list[Span]:
     for record in journal:
         teller.take(record)
     return sorted(teller.found, key=lambda span: span.started_at)
+
+
+def standing_open(found: Sequence[Span], waiting_for: str | None) -> Sequence[Span]:
+    """The spans; waits that a time-out closed are dropped: the instance's row says so, the journal doesn't."""
+    if waiting_for is None or waiting_for.count("event ") >= _NAMED_WAITS:
+        return found
+    for span in found:
+        event_type = span.name.removeprefix("event:").partition("#")[0]
+        if span.sort == "wait" and span.state in OPEN and f"event {event_type}(" not in waiting_for:
+            span.state = "dropped"
+    return found
 
 
 def grouped(found: Sequence[Span]) -> list[Span]:

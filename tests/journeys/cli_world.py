@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -102,6 +103,30 @@ def running(folder: Path, *arguments: str, until: str) -> Iterator[subprocess.Po
                 process.wait(20)
 
 
+class Node(NamedTuple):
+    """A node that runs as a program in a folder, on the store shop.db."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Node]:
+    """A folder with the shop, and the node that runs there."""
+    open_shop(folder)
+    with running(folder, "node", "shop.py", until="running") as process:
+        yield Node(folder, process)
+
+
+def beside(node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process, beside a node."""
+    assert node.process.poll() is None, (node.folder / "log").read_text()
+    found = in_this_process(monkeypatch, capsys)
+    monkeypatch.chdir(node.folder)
+    monkeypatch.setenv("DALSEGNO_STORE", "shop.db")
+    return found
+
+
 def in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
     """The command line in this process, as if nobody had loaded a shop before."""
     for name in [name for name in os.environ if name.startswith("DALSEGNO_")]:
@@ -147,3 +172,27 @@ class Here:
     def waits(self, id: str, what: str, *options: str) -> None:
         """Wait until an instance waits for something."""
         eventually(lambda: what in (self.json("show", id, *options)["instance"]["waiting_for"] or ""))
+
+
+_numbers = count(1)
+
+
+def new_id() -> str:
+    """An id that no order has yet."""
+    return f"o{next(_numbers)}"
+
+
+def waiting(here: Here, amount: int = 5) -> str:
+    """The id of a new order that waits for finance."""
+    id = new_id()
+    here("start", "order", "--input", json.dumps(id), "--input", str(amount), "--id", id)
+    here.waits(id, "finance")
+    return id
+
+
+def failed(here: Here) -> str:
+    """The id of an order that failed."""
+    id = new_id()
+    here("start", "order", "--input", json.dumps(id), "--input", "500", "--id", id)
+    here("result", id, "--timeout", "20s", code=1)
+    return id

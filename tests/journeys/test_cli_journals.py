@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_world import Here, empty_store, in_this_process, open_shop, program, running
+
+from dalsegno import App, Refused, annotate, archive, ask, process
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,30 @@ def test_a_paused_instance_is_taken_in_paused(here: Here) -> None:
     here("resume", "e4", "--store", "other.db")
     here("cancel", "e4", "--store", "other.db")
     assert here.json("result", "e4", "--timeout", "20s", "--store", "other.db", code=1)["status"] == "cancelled"
+
+
+async def test_python_does_the_same_on_any_store(until: Callable[..., Awaitable[Any]]) -> None:
+    @process
+    async def asks(name: str) -> str:
+        annotate(name=name)
+        return f"{name}: {await ask('finance', str)}"
+
+    async with App("memory://", processes=[asks]) as here:
+        run = await here.start(asks, "Ada", id="a")
+        await until(here.tasks)
+        (archived,) = archive.read(archive.lines(await run.describe(), await run.history()))
+        with pytest.raises(Refused, match="exists already"):
+            await here.restore(archived)
+    async with App("memory://", processes=[asks]) as there:
+        run = await there.restore(archived)
+        await until(there.tasks)
+        await there.answer("a/finance", "yes")
+        assert await run.result() == "Ada: yes"
+        assert await run.annotations() == {"name": "Ada"}
+        (ended,) = archive.read(archive.lines(await run.describe(), await run.history()))
+    async with App("memory://", processes=[asks]) as elsewhere:
+        assert await (await elsewhere.restore(ended)).result() == "Ada: yes"
+        await elsewhere.replay("a")
 
 
 def test_a_taken_id_is_refused_and_the_others_are_taken_in(here: Here) -> None:

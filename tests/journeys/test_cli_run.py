@@ -128,7 +128,8 @@ def test_a_call_that_cant_be_right_ends_with_2_and_says_what_to_do(
     assert "Traceback" not in here.stderr
 
 
-def test_it_says_what_it_waits_for_and_goes_on_after_an_interruption(folder: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_what_it_waits_for_and_goes_on_after_an_interruption(folder: Path, how: signal.Signals) -> None:
     command = ["run", "shop.py:order", "--input", '"7"', "--id", "o7"]
     with subprocess.Popen(
         [*PROGRAM, *command], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
@@ -136,7 +137,7 @@ def test_it_says_what_it_waits_for_and_goes_on_after_an_interruption(folder: Pat
         assert process.stderr is not None
         assert "waits" in (line := process.stderr.readline()) or "waiting" in line
         assert "answer from finance" in line
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         assert "--id o7" in process.stderr.read()
         assert process.wait(20) == 130
 

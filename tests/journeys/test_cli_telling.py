@@ -11,7 +11,7 @@ import pytest
 from dalsegno.cli import wording
 from dalsegno.cli.gantt import gantt
 from dalsegno.cli.timeline import tell, timeline
-from dalsegno.history import grouped, present_run, spans
+from dalsegno.history import grouped, present_run, spans, standing_open
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.fault import capture
 
@@ -113,6 +113,14 @@ def test_the_end_drops_what_nobody_waits_for_any_more() -> None:
     )
 
     assert (wait.state, child.state, child.error) == ("dropped", "failed", "ValueError: no")
+
+
+def test_a_wait_that_a_time_out_closed_is_dropped_as_the_row_says() -> None:
+    journal = records(e.EventAwaited("event:X", "X", RAW), e.TimerFired(1), e.EventAwaited("event:Y", "Y", RAW))
+
+    states = [span.state for span in standing_open(spans(journal), "event Y(id='1')")]
+    assert states == ["dropped", "waiting"]
+    assert [span.state for span in standing_open(spans(journal), None)] == ["waiting", "waiting"]
 
 
 def test_a_step_that_is_done_anew_after_a_retry_is_a_span_of_its_own() -> None:

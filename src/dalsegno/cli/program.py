@@ -49,6 +49,7 @@ def run_program(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    screen.allow_remarks(not as_json)
     try:
         code = program(whole=given[:1] in _SHOWING)(given, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -48,6 +49,8 @@ async def _run(
     by: str | None,
     as_json: bool,
 ) -> int:
+    # Being terminated is as being interrupted: the store is given back, the instance goes on another time.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     async with app:
         started: Run[Any] = await app.start(process, *args, id=id, by=by)
         try:

@@ -46,8 +46,19 @@ def say(text: str | Text) -> None:
     console().print(text, soft_wrap=True)
 
 
+class _Remarks:
+    allowed = True
+
+
+def allow_remarks(allowed: bool) -> None:
+    """Whether standard error carries remarks; beside JSON it carries errors only, so that programs can read them."""
+    _Remarks.allowed = allowed
+
+
 def note(text: str, style: str = "dim") -> None:
     """A remark that isn't part of the data."""
+    if not _Remarks.allowed:
+        return
     Console(stderr=True, highlight=False, markup=False, emoji=False).print(Text(text, style), soft_wrap=True)
 
 

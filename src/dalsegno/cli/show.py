@@ -17,7 +17,7 @@ from dalsegno.cli.place import HERE, Place
 from dalsegno.cli.standing import standing
 from dalsegno.cli.timeline import timeline
 from dalsegno.cli.wording import brief
-from dalsegno.history import grouped, present_run, spans
+from dalsegno.history import grouped, present_run, spans, standing_open
 from dalsegno.instance import Instance
 from dalsegno.kernel import entries as e
 
@@ -52,14 +52,14 @@ def as_data(instance: Instance, journal: Sequence[e.Record]) -> dict[str, Any]:
     """What is shown, as data."""
     return {
         "instance": instance,
-        "spans": spans(journal),
+        "spans": standing_open(spans(journal), instance.waiting_for),
         "history": [archive.line_of(record) for record in journal],
     }
 
 
 async def picture(app: App, instance: Instance, journal: Sequence[e.Record]) -> list[Text]:
     """Where it stands, and the bars."""
-    found = spans(journal)
+    found = standing_open(spans(journal), instance.waiting_for)
     lines = await standing(app, instance, journal, found)
     if instance.annotations:
         lines.insert(1, Text(f"annotations {brief(instance.annotations)}"))
