@@ -168,6 +168,11 @@ def test_a_file_that_is_no_export_is_refused_by_line(here: Here, text: str, comp
     assert complaint in here.error("import", "bad.jsonl")["message"]
 
 
+def test_a_file_that_isnt_there_is_named(here: Here) -> None:
+    assert "none.jsonl" in here.error("import", "none.jsonl")["message"]
+    assert "nowhere" in here.error("export", "--status", "failed", "--to", "nowhere/x.jsonl")["message"]
+
+
 def test_a_journal_with_a_gap_is_refused(here: Here) -> None:
     finished(here, "e7")
     lines = here("export", "e7").splitlines()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,10 +155,17 @@ def test_it_says_what_it_waits_for_and_goes_on_after_an_interruption(folder: Pat
     assert "is owned by node" in owned.stderr
 
 
-def test_the_program_helps_with_each_verb(folder: Path) -> None:
+def test_the_program_helps_with_each_verb(folder: Path, here: Here) -> None:
     whole = program(folder, "--help").stdout
 
     for verb in ("run", "dev", "node", "list", "show", "watch", "fork", "publish", "answer", "replay", "import", "db"):
         assert f"│ {verb} " in whole
-    assert "--input" in program(folder, "run", "--help").stdout
+    for verb in re.findall(r"^│ (\w+) ", whole, re.MULTILINE):
+        assert f"Usage: dalsegno {verb}" in here(verb, "--help")
     assert program(folder, "--version").stdout == "0.1.0\n"
+
+
+def test_the_library_loads_nothing_of_the_command_line() -> None:
+    code = "import dalsegno, dalsegno.cli, sys; print([m for m in ('cyclopts', 'rich') if m in sys.modules])"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -59,13 +59,14 @@ def run_program(arguments: Sequence[str] | None = None) -> int:
     except DalsegnoError as error:
         screen.complain(error, as_json)
         return 2 if isinstance(error, UsageError) else 1
-    except TimeoutError as error:
-        screen.complain(error, as_json)
-        return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough; the interpreter must not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A time-out, or a file that can't be read or written.
+        screen.complain(error, as_json)
+        return 1
     return code or 0
