@@ -83,6 +83,29 @@ def test_a_node_that_was_killed_is_missed_once_its_lease_is_over(folder: Path, h
     assert "none does now" in here.lines("pause", "o1", code=1)[0]["error"]["message"]
 
 
+def test_an_instance_whose_code_changed_is_parked_with_expected_and_found_and_goes_on_after_the_fix(
+    folder: Path, here: Here
+) -> None:
+    source = (folder / "shop.py").read_text()
+    with running(folder, "node", "shop.py", until="running"):
+        here("start", "order", "--input", '"1"', "--id", "o1")
+        here.waits("o1", "finance")
+
+    (folder / "shop.py").write_text(source.replace("        await hold(id)\n", '        await hold(id + "!")\n'))
+    with running(folder, "node", "shop.py", until="running"):
+        here("answer", "o1/finance", "true", code=1)
+        assert here.status("o1") == "parked"
+        shown = here("show", "o1")
+        assert "its journal doesn't fit the code" in shown
+        assert "expected 'hold'" in shown
+        assert "found " in shown
+
+    (folder / "shop.py").write_text(source)
+    with running(folder, "node", "shop.py", until="running"):
+        here.waits("o1", "finance")
+        here("answer", "o1/finance", "true")
+
+
 @pytest.fixture
 def edit(folder: Path) -> Callable[[str], None]:
     """Write the shop's source so that a look at it sees a change, whatever the clock of the disk."""
