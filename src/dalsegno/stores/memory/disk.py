@@ -60,7 +60,11 @@ class Disk:
         found = Committed()
         if batch.transactions:
             found.transactions = self.guest.transact(batch.transactions)
-        found.start_keys = [self._start(s, owned, [(0, s.at, "started", s.entry)]) for s in batch.starts]
+        first = self._last_key() + 1
+        found.start_keys = [
+            self._start(number, start, owned, [(0, start.at, "started", start.entry)])
+            for number, start in enumerate(batch.starts, first)
+        ]
         found.copy_keys = [self._copy(start, journal) for start, journal in batch.copies]
         rows = batch.rows
         for i in range(0, len(rows), 5):
@@ -95,10 +99,12 @@ class Disk:
 
     # -- instances ---------------------------------------------------------------------------------
 
-    def _start(self, start: Start, owned: bool, journal: Journal) -> int | None:
+    def _last_key(self) -> int:
+        return next(reversed(self.instances), 0)
+
+    def _start(self, key: int, start: Start, owned: bool, journal: Journal) -> int | None:
         if (start.namespace, start.id) in self.ids:
             return None
-        key = len(self.instances) + 1
         self.ids[start.namespace, start.id] = key
         self.instances[key] = InstanceRow(
             key=key,
@@ -121,7 +127,7 @@ class Disk:
         return key
 
     def _copy(self, start: Start, journal: Journal) -> int | None:
-        key = self._start(start, True, journal)
+        key = self._start(self._last_key() + 1, start, True, journal)
         if key is None:
             return None
         self.instances[key] = replace(self.instances[key], events_from=0)
