@@ -76,6 +76,7 @@ class Engines:
         """Stop an engine that holds no lock of SQLite's: one that does keeps everybody out until it goes on."""
         while True:
             engine.signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, engine.pid, os.WSTOPPED)
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=0)) as connection:
                 try:
                     connection.execute("BEGIN IMMEDIATE")
