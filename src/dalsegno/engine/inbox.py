@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from dalsegno.contracts import codec
 from dalsegno.engine.requests import Reply, Request
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import last_end
 from dalsegno.engine.turns import ChildRefused
 from dalsegno.errors import StartConflict
 from dalsegno.kernel import entries as e
+from dalsegno.kernel.calls import WaitCall
 from dalsegno.kernel.fault import capture
 from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import FINAL, Match, Message
@@ -80,7 +82,8 @@ class Inbox:
         if resident.held:
             resident.queue.append(lambda: self._receive(resident, match))
             return
-        if resident.paused or resident.gone or match.operation not in resident.execution.waits:
+        wait = resident.execution.waits.get(match.operation)
+        if resident.paused or resident.gone or wait is None or not _meets(match, wait):
             return
         turns = self._node.turns
         turns.unwait(resident, match.operation)
@@ -163,3 +166,12 @@ class Inbox:
         batch = self._node.committer.batch
         batch.replies.append((position, msgspec.json.encode(reply), self._node.store.now()))
         self._node.committer.touch()
+
+
+def _meets(match: Match, wait: WaitCall) -> bool:
+    """Whether a match was found for this very wait: a former run may have had one of the same name."""
+    if match.position <= wait.after:
+        return False
+    fields = msgspec.json.decode(match.payload)
+    wanted = msgspec.json.decode(codec.encode(wait.match))
+    return all(name in fields and fields[name] == value for name, value in wanted.items())

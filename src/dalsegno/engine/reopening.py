@@ -76,6 +76,22 @@ def _unanswered(live: list[e.Record]) -> set[int]:
     return {r.seq for r in live if isinstance(r.entry, (e.Asked, e.EventAwaited)) and r.entry.operation not in ended}
 
 
+def consumed_events(journal: list[e.Record]) -> list[e.Consumed] | None:
+    """The events that the runs of an instance have received so far."""
+    forgotten = _forgotten(journal)
+    positions: dict[tuple[str, bytes], int] = {}
+    filters: dict[str, tuple[str, bytes]] = {}
+    for record in journal:
+        entry = record.entry
+        if isinstance(entry, e.Started):
+            positions.update({(c.event_type, bytes(c.match)): c.position for c in entry.consumed or ()})
+        elif isinstance(entry, e.EventAwaited):
+            filters[entry.operation] = (entry.event_type, bytes(entry.match))
+        elif isinstance(entry, e.EventReceived) and record.seq not in forgotten and entry.wait in filters:
+            positions[filters[entry.wait]] = entry.position
+    return e.newest_consumed(positions)
+
+
 def open_children(journal: list[e.Record], discarded: list[int]) -> list[e.ChildStarted]:
     """The children whose end a reopened run waits for again."""
     forgotten = _forgotten(journal) | set(discarded)

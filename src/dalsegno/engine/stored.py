@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dalsegno.engine.reopening import annotated, copy_for_fork, discarded_by_retry, open_children
+from dalsegno.engine.reopening import annotated, consumed_events, copy_for_fork, discarded_by_retry, open_children
 from dalsegno.engine.requests import Done, Request, refusal, value_of
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import records
@@ -147,7 +147,9 @@ class Stored:
     async def restart(self, row: InstanceRow, spec: ProcessSpec, data: bytes, by: str | None) -> None:
         """Begin a new run of an ended instance; its journal goes on."""
         async with self._alone(row.key, "completed", "failed", "cancelled", "terminated") as item:
-            started = e.Started(spec.name, spec.version, msgspec.Raw(data), run=item.row.run + 1, by=by)
+            consumed = consumed_events(records(item.journal))
+            run = item.row.run + 1
+            started = e.Started(spec.name, spec.version, msgspec.Raw(data), run=run, by=by, consumed=consumed)
             base_seq = item.journal[-1][0] + 1
             await self._append(item, started, "running", run=item.row.run + 1, base_seq=base_seq)
         self._wake(row.key)
@@ -168,6 +170,7 @@ class Stored:
             input_hash=row.input_hash,
             entry=b"",
             at=self._node.store.now(),
+            events_from=row.events_from,
         )
         self.copy(start, journal, done)
 

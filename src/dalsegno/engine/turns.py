@@ -343,9 +343,7 @@ class Turns:
         batch.after.append(lambda: self._node.ended(resident, entry))
 
     def _tell_relatives(self, resident: Resident, entry: e.Ended, at: int) -> None:
-        for child in resident.execution.children.values():
-            if child.parent_close != "abandon":
-                self._tell(resident, child.id, child.parent_close, parting(resident.id), at)
+        self._part_with_children(resident, at)
         if resident.parent is not None and resident.parent_operation is not None:
             ended = e.ChildEnded(resident.parent_operation, entry.outcome, entry.result, entry.error)
             parent = self._node.residents.by_id(resident.namespace, resident.parent)
@@ -354,6 +352,11 @@ class Turns:
                 self.child_ended(parent, resident.id, ended)
             else:
                 self._tell(resident, resident.parent, "child_ended", ended, at)
+
+    def _part_with_children(self, resident: Resident, at: int) -> None:
+        for child in resident.execution.children.values():
+            if child.parent_close != "abandon":
+                self._tell(resident, child.id, child.parent_close, parting(resident.id), at)
 
     def child_ended(self, parent: Resident, child: str | None, entry: e.ChildEnded) -> None:
         """Journal a child's end where it is waited for: not in a later run, which may have one of the same name."""
@@ -372,9 +375,12 @@ class Turns:
             run=old.run + 1,
             parent=resident.parent,
             parent_operation=resident.parent_operation,
+            consumed=old.consumed,
         )
+        self._part_with_children(resident, at)
         resident.base_seq = resident.next_seq
         resident.execution = Execution(old.spec, resident.namespace, resident.id, self._node.limits)
+        resident.execution.run = started.run
         resident.jobs.clear()
         resident.backoffs.clear()
         resident.timer_at = 0

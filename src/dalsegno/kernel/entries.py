@@ -28,8 +28,19 @@ class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
 # -- deliveries ----------------------------------------------------------------------------------------
 
 
+class Consumed(msgspec.Struct, frozen=True, array_like=True):
+    """How far a run came in reading the events that meet a filter: the position of the last one it received."""
+
+    event_type: str
+    match: msgspec.Raw
+    position: int
+
+
 class Started(_Entry, frozen=True, tag="started"):
-    """A run began. `input` is the list of arguments; `run` counts the runs of this id from 1."""
+    """A run began. `input` is the list of arguments; `run` counts the runs of this id from 1.
+
+    `consumed`: the events that earlier runs of the id received; this one doesn't get them again.
+    """
 
     process: str
     version: int
@@ -40,6 +51,7 @@ class Started(_Entry, frozen=True, tag="started"):
     by: str | None = None
     reason: str | None = None
     seed: str | None = None
+    consumed: list[Consumed] | None = None
 
 
 class StepCompleted(_Entry, frozen=True, tag="step_completed"):
@@ -261,6 +273,15 @@ class Forked(_Entry, frozen=True, tag="forked"):
     origin: str
     before: str | None = None
     by: str | None = None
+
+
+_MOST_CONSUMED = 1_000
+
+
+def newest_consumed(positions: dict[tuple[str, bytes], int]) -> list[Consumed] | None:
+    """Positions by event type and filter, as a run hands them to the next: the newest, a journal entry is small."""
+    newest = sorted(positions.items(), key=lambda item: item[1])[-_MOST_CONSUMED:]
+    return [Consumed(kind, msgspec.Raw(match), position) for (kind, match), position in newest] or None
 
 
 Delivery: TypeAlias = (

@@ -238,6 +238,8 @@ class Execution:
         self._started = entry
         self.run = entry.run
         # A fork has its origin's seed: sets of tasks iterate in it as they did there.
+        for known in entry.consumed or ():
+            self._consumed[known.event_type, bytes(known.match)] = known.position
         self.loop.count_from(zlib.crc32((entry.seed or self.prefix).encode()))
         try:
             args, kwargs = self.prepared or self.spec.read_input(entry.input)
@@ -624,6 +626,11 @@ class Execution:
     def uuid(self) -> uuid.UUID:
         """A version 4 UUID, the same on replay."""
         return uuid.UUID(int=self.random().getrandbits(128), version=4)
+
+    @property
+    def consumed(self) -> list[e.Consumed] | None:
+        """The events this run received, for the next run of the id."""
+        return e.newest_consumed(self._consumed)
 
     # -- bookkeeping -------------------------------------------------------------------------------
 

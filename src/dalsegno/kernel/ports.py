@@ -60,6 +60,8 @@ class Start(msgspec.Struct, kw_only=True):
     #: of a copy: its row's state where it isn't to begin at once, and what it has annotated
     stands: Change | None = None
     annotations: bytes | None = None
+    #: of a copy: the position after which events count for it; none that came before, where it isn't given
+    events_from: int | None = None
     tag: Any = None
 
 

@@ -130,7 +130,8 @@ class Disk:
         key = self._start(self._last_key() + 1, start, True, journal)
         if key is None:
             return None
-        self.instances[key] = replace(self.instances[key], events_from=0)
+        if start.events_from is not None:
+            self.instances[key] = replace(self.instances[key], events_from=start.events_from)
         if start.stands is not None:
             start.stands.key = key
             self._change(start.stands)

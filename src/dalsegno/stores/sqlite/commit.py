@@ -142,9 +142,11 @@ def _insert_copies(connection: Target, batch: Batch) -> list[int | None]:
     """Insert instances that begin with a journal of their own: forks and imports."""
     keys: list[int | None] = []
     for start, journal in batch.copies:
-        key = connection.execute(query("last_key")).fetchone()[0] + 1
+        last_key, last_event = connection.execute(query("last_key")).fetchone()
+        key = last_key + 1
         values: list[Any] = [key, start.namespace, start.id, start.process, start.version, start.input_hash, True]
-        values += (start.at, start.at, start.parent, start.parent_operation, 0)
+        events_from = last_event if start.events_from is None else start.events_from
+        values += (start.at, start.at, start.parent, start.parent_operation, events_from)
         if not connection.execute(query("insert_instances"), values).rowcount:
             keys.append(None)
             continue
