@@ -161,6 +161,8 @@ class App:
         name = id if id is not None else str(uuid.uuid4())
         data, prepared = self._input(spec, args, kwargs)
         if tx is not None:
+            if self._node is not None:
+                self._node.definitions.add(spec)
             start_within(gateway.store, tx, spec, self.namespace, name, data, if_exists, by)
             return Run(self._open, self.namespace, name, spec.result_type, None)
         key = await gateway.start(spec, self.namespace, name, data, prepared, if_exists, by)

@@ -95,3 +95,18 @@ def test_a_connection_to_another_database_is_refused(tmp_path: Path) -> None:
                 await app.start(greet, "ann", tx="nonsense")
 
     asyncio.run(main())
+
+
+def test_the_process_given_is_the_one_that_runs_whatever_else_has_its_name(tmp_path: Path) -> None:
+    @process(name="greet")
+    async def namesake(name: str) -> str:
+        return f"no greeting for {name}"
+
+    async def main() -> None:
+        async with App(f"sqlite:///{tmp_path}/s.db") as app:
+            tx = connection_to(tmp_path / "s.db")
+            run = await app.start(greet, "ann", tx=tx)
+            tx.commit()
+            assert await run.result(timeout_seconds=10) == "hello ann"
+
+    asyncio.run(main())
