@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 import msgspec
 
 from dalsegno.kernel import entries as e
+from dalsegno.testing.check_journal import Outcome, check_journal, discarded_in, instance_of, outcomes_of
 
 Rows = list[tuple[int, int, bytes]]
-_RUN = re.compile(r"@\d+$")
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -49,15 +48,6 @@ class Dump(msgspec.Struct):
     journals: dict[str, Rows]
     ledger: dict[str, int] = {}
     events: frozenset[str] = frozenset()
-
-
-class Outcome(NamedTuple):
-    """A journaled outcome of a step's attempt, under the idempotency key the attempt had."""
-
-    instance: str
-    seq: int
-    key: str
-    entry: e.StepCompleted | e.StepFailed | e.StepCancelled | e.AttemptFailed
 
 
 class History:
@@ -105,7 +95,7 @@ class History:
 
     def violations(self) -> list[str]:
         """Every broken invariant."""
-        found = [*self._acknowledged(), *self._prefixes(), *self._effects(), *self._ledger(), *self._seen()]
+        found = [*self.acknowledged(), *self._prefixes(), *self._effects(), *self.booked(), *self._seen()]
         for id, journal in self.journals.items():
             found += check_journal(id, journal)
             found += self._undone(id, journal)
@@ -114,7 +104,8 @@ class History:
 
     # -- I1, I4: what was acknowledged is there ----------------------------------------------------
 
-    def _acknowledged(self) -> Iterator[str]:
+    def acknowledged(self) -> Iterator[str]:
+        """I1: what a client was told is durable."""
         asked: dict[tuple[str, str], list[Call]] = defaultdict(list)
         for call in self.calls:
             if call.outcome == "ok":
@@ -173,9 +164,10 @@ class History:
         for key, outcomes in self.outcomes.items():
             for outcome in outcomes:
                 entry = outcome.entry
-                if isinstance(entry, e.StepCompleted) and (key, entry.attempt) not in by_attempt and entry.by is None:
-                    if key not in self.dumps[-1].ledger:
-                        yield f"I6 {key} is journaled as done (attempt {entry.attempt}), but the world knows nothing of it"
+                if not isinstance(entry, e.StepCompleted) or entry.by is not None or key in self.dumps[-1].ledger:
+                    continue
+                if (key, entry.attempt) not in by_attempt:
+                    yield f"I6 {key} attempt {entry.attempt} is journaled as done, but the world knows nothing of it"
 
     def _repeats(self, key: str, attempt: int, effects: list[Effect]) -> Iterator[str]:
         instance = instance_of(key)
@@ -196,15 +188,16 @@ class History:
                 for o in self.outcomes.get(key, ())
                 if o.seq < self.length(effect.life, instance)
             ):
-                yield f"I6 effect {key} attempt {attempt} in life {effect.life} before attempt {attempt - 1} was journaled"
+                yield f"I6 effect {key} attempt {attempt} in life {effect.life} before the end of attempt {attempt - 1}"
         lives = [effect.life for effect in effects]
         reopened = sum(isinstance(r.entry, e.Reopened) for r in self.journals[instance])
         if len(set(lives)) + reopened < len(lives):
-            yield f"I6 effect {key} attempt {attempt} took place {len(lives)} times in lives {lives}: no crash explains it"
+            yield f"I6 effect {key} attempt {attempt} took place in lives {lives}, which no crash explains"
 
     # -- I5: transactions --------------------------------------------------------------------------
 
-    def _ledger(self) -> Iterator[str]:
+    def booked(self) -> Iterator[str]:
+        """I5: a transaction's business row and its journal entry are both there, once, or neither."""
         for life, dump in enumerate(self.dumps):
             for key, count in dump.ledger.items():
                 if count != 1:
@@ -214,9 +207,9 @@ class History:
                 if not any(o.seq < known and isinstance(o.entry, e.StepCompleted) for o in self.outcomes.get(key, ())):
                     yield f"I5 transaction {key} has its business row after life {life} but no journal entry"
         for key, outcomes in self.outcomes.items():
-            if "/book" in key and any(isinstance(o.entry, e.StepCompleted) for o in outcomes):
-                if key not in self.dumps[-1].ledger:
-                    yield f"I5 transaction {key} is journaled as done but its business row is missing"
+            done = any(isinstance(o.entry, e.StepCompleted) for o in outcomes)
+            if done and "/book" in key and key not in self.dumps[-1].ledger:
+                yield f"I5 transaction {key} is journaled as done but its business row is missing"
 
     # -- commit before effect ----------------------------------------------------------------------
 
@@ -283,94 +276,5 @@ _REMARK_OF: dict[str, tuple[type, ...]] = {
 }
 
 
-def instance_of(key: str) -> str:
-    """The instance of an idempotency key such as "default/order-1@2/charge#2~2"."""
-    return _RUN.sub("", key.rsplit("/", 1)[0].partition("/")[2])
-
-
 def _settles(entry: e.Entry, attempt: int) -> bool:
-    if isinstance(entry, e.AttemptFailed):
-        return entry.attempt >= attempt
-    return True
-
-
-def outcomes_of(id: str, journal: Iterable[e.Record], namespace: str = "default") -> list[Outcome]:
-    """The outcomes in a journal, each under the key that its attempt had."""
-    found: list[Outcome] = []
-    records = list(journal)
-    by_seq = {record.seq: record.entry for record in records}
-    generations: dict[str, int] = defaultdict(int)
-    prefix = f"{namespace}/{id}"
-    for record in records:
-        entry = record.entry
-        if isinstance(entry, e.Started):
-            prefix = f"{namespace}/{id}" + (f"@{entry.run}" if entry.run > 1 else "")
-            generations.clear()
-        elif isinstance(entry, e.Forked):
-            # What stands before it was done by the origin, under the origin's keys.
-            found.clear()
-        elif isinstance(entry, e.Reopened):
-            for seq in entry.discarded:
-                old = by_seq[seq]
-                if isinstance(old, e.StepCompleted) and old.step.startswith("undo:"):
-                    generations[old.step] += 1
-                    generations[old.step.removeprefix("undo:")] += 1
-        elif isinstance(entry, (e.StepCompleted, e.StepFailed, e.StepCancelled, e.AttemptFailed)):
-            generation = generations[entry.step]
-            key = f"{prefix}/{entry.step}" + (f"~{generation + 1}" if generation else "")
-            found.append(Outcome(id, record.seq, key, entry))
-    return found
-
-
-def discarded_in(journal: Iterable[e.Record]) -> set[int]:
-    """The entries that an operator's retry made count no longer."""
-    return {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
-
-
-def check_journal(id: str, journal: list[e.Record]) -> Iterator[str]:
-    """Whether a journal is one that a sound engine can write."""
-    if not journal:
-        return
-    discarded = discarded_in(journal)
-    ended: e.Entry | None = None
-    for position, record in enumerate(journal):
-        entry = record.entry
-        if record.seq != position:
-            yield f"I2 {id!r}: entry {record.seq} stands at place {position}"
-        if position and record.at < journal[position - 1].at - 1_000_000:
-            yield f"I2 {id!r}: entry {position} is more than a second older than the one before"
-        if ended is not None and not isinstance(entry, (e.Reopened, e.Started)):
-            yield f"I9 {id!r}: {e.kind(entry)} after {e.kind(ended)}"
-        ended = entry if isinstance(entry, e.ENDINGS) else None
-    yield from _once(id, [r for r in journal if r.seq not in discarded])
-
-
-def _once(id: str, journal: list[e.Record]) -> Iterator[str]:
-    """Final outcomes come once, attempts are counted up, nothing follows a final outcome."""
-    settled: dict[str, str] = {}
-    attempts: dict[str, int] = {}
-    opened: set[str] = set()
-    for record in journal:
-        entry = record.entry
-        if isinstance(entry, e.Started):
-            settled, attempts, opened = {}, {}, set()
-        elif isinstance(entry, (e.StepCompleted, e.StepFailed, e.StepCancelled, e.AttemptFailed)):
-            if entry.step in settled:
-                yield f"I6 {id!r}: {e.kind(entry)} of {entry.step!r} after {settled[entry.step]}"
-            if isinstance(entry, e.AttemptFailed):
-                if entry.attempt != attempts.get(entry.step, 0) + 1:
-                    yield f"I6 {id!r}: attempt {entry.attempt} of {entry.step!r} after {attempts.get(entry.step, 0)}"
-                attempts[entry.step] = entry.attempt
-            else:
-                settled[entry.step] = e.kind(entry)
-            if entry.step.startswith("undo:") and entry.step.removeprefix("undo:") not in settled:
-                yield f"I8 {id!r}: {entry.step!r} before the outcome of the step"
-        elif isinstance(entry, (e.EventReceived, e.Answered, e.ChildEnded)):
-            name = entry.wait if isinstance(entry, e.EventReceived) else entry.operation
-            if name in settled:
-                yield f"I10 {id!r}: {name!r} was met twice"
-            if name not in opened:
-                yield f"I10 {id!r}: {e.kind(entry)} of {name!r}, which is not open"
-            settled[name] = e.kind(entry)
-        elif isinstance(entry, (e.EventAwaited, e.Asked, e.ChildStarted)):
-            opened.add(entry.operation)
+    return not isinstance(entry, e.AttemptFailed) or entry.attempt >= attempt

@@ -53,7 +53,11 @@ def connect(path: str, durability: Durability = "power", *, read_only: bool = Fa
             factory=Connection,
         )
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                # SQLite keeps the old mode without a word when a sync fails on the way.
+                connection.close()
+                raise StoreIO(f"{path} can't keep a write-ahead log (journal_mode is {mode!r}): is its disk sound?")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
