@@ -27,6 +27,9 @@ def counting(records: Iterable[e.Record], generations: dict[str, int]) -> list[e
     `generations` learns which steps were undone and are done anew.
     """
     stored = [record for record in records if type(record.entry) not in _PLAIN_REMARKS]
+    if stored and isinstance(last := stored[-1].entry, e.Ended) and last.outcome == "terminated":
+        # Ended by force: nothing that the code says.
+        stored.pop()
     reopened = [record.entry for record in stored if type(record.entry) is e.Reopened]
     if not reopened:
         return stored
