@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.reliability import workload
+from tests.reliability import client, workload
 from tests.reliability.simulated import SimulatedWorld, open_app
 from tests.reliability.simulation import Simulation
 from tests.reliability.virtual import Clock, VirtualLoop
 
-from dalsegno import App, process, publish, saga, wait_for
+from dalsegno import App, Retry, process, publish, saga, wait_for
 from dalsegno.errors import Fenced, StoreOwned
 from dalsegno.kernel.limits import Limits
 from dalsegno.stores.memory.store import MemoryStore
@@ -161,3 +161,25 @@ def test_whoever_took_over_from_a_frozen_owner_stays_owner_when_that_one_dies(tm
         await third.close()
 
     asyncio.run(main())
+
+
+@process
+async def hasty() -> str:
+    try:
+        async with asyncio.timeout(1):
+            await workload.stumble.using(retry=Retry(attempts=3, first=100, jitter=0))([], 9)
+    except TimeoutError:
+        pass
+    return "done"
+
+
+async def hasties(c: client.Client, id: str, r: Random) -> None:
+    await c.start(hasty, id)
+    assert await c.result(id) == "done"
+
+
+def test_an_instance_that_stops_a_step_in_its_backoff_is_found_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(client.GOALS, "hasties", hasties)
+    monkeypatch.setattr(workload, "PROCESSES", [*workload.PROCESSES, hasty])
+    for seed in range(10):
+        assert world("hasties", seed=seed, crashes=30, lease_seconds=10.0) == []

@@ -202,12 +202,16 @@ class Turns:
             self._node.steps.cancel(job)
         elif call.key not in resident.jobs or resident.paused:
             # Open, but not running here: whoever ran it is gone.
-            resident.jobs.pop(call.key, None)
             self._never_ran(resident, call)
 
     def _never_ran(self, resident: Resident, call: StepCall) -> None:
-        entry = e.StepCancelled(call.key, unknown=call.unknown)
-        self._node.loop.call_soon(self.advance, resident, entry)
+        # It counts as running until that is journaled: an instance that waits for nothing is never looked for.
+        resident.jobs[call.key] = None
+        self._node.loop.call_soon(self._node.guarded, self._stopped, resident, call)
+
+    def _stopped(self, resident: Resident, call: StepCall) -> None:
+        resident.jobs.pop(call.key, None)
+        self.advance(resident, e.StepCancelled(call.key, unknown=call.unknown))
 
     def _wait(self, resident: Resident, wait: WaitCall, at: int) -> None:
         batch = self._committer.batch
