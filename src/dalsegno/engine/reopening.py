@@ -6,6 +6,7 @@ import msgspec
 
 from dalsegno.errors import NotFound
 from dalsegno.kernel import entries as e
+from dalsegno.kernel.fault import Fault
 from dalsegno.kernel.ports import InstanceRow
 
 _OPENINGS = (e.Asked, e.ChildStarted, e.EventAwaited)
@@ -13,21 +14,18 @@ _COMES_ANEW = (e.TimerFired, e.Published, e.Annotated, e.UpdateReplied)
 
 
 def discarded_by_retry(journal: list[e.Record]) -> list[int]:
-    """The entries that a retry from the failure forgets: the failure, what came of it, and what was undone.
+    """The entries that a retry from the failure forgets: the failure, what came of it, and what was undone for it.
 
     A step that was undone is done anew, under a new idempotency key; what came of its old result, timers and
-    failures and what the process said, comes anew too. Other results stay.
+    failures and what the process said, comes anew too. Other results stay, and so do failures that the process met
+    and dealt with.
     """
     already = _forgotten(journal)
     live = [r for r in journal if r.seq not in already and not isinstance(r.entry, e.REMARKS)]
-    failures = [r.seq for r in live if _is_failure(r.entry)]
-    ending = next((r.seq for r in reversed(live) if isinstance(r.entry, e.Ended)), None)
-    cut = failures[-1] if failures else (ending if ending is not None else live[-1].seq + 1)
-    undone = {
-        r.entry.step.removeprefix("undo:")
-        for r in live
-        if isinstance(r.entry, e.StepCompleted) and r.entry.step.startswith("undo:")
-    }
+    guilty = _guilty(live)
+    # A run that failed by itself goes on from the last thing that came to it.
+    cut = min(guilty, default=_last_delivery(live) + 1)
+    undone = _undone(live, cut)
     redone = min((r.seq for r in live if getattr(r.entry, "step", None) in undone), default=cut)
     answered = {r.entry.operation for r in live if isinstance(r.entry, e.Answered)}
     discarded = []
@@ -35,9 +33,8 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
         entry = record.entry
         if isinstance(entry, (e.StepCompleted, e.StepFailed, e.AttemptFailed, e.StepCancelled)):
             if (
-                entry.step.startswith("undo:")
-                or entry.step in undone
-                or isinstance(entry, e.StepCancelled)
+                entry.step in undone
+                or (entry.step.startswith("undo:") and entry.step.removeprefix("undo:") in undone)
                 or (record.seq >= min(cut, redone) and not isinstance(entry, e.StepCompleted))
                 or (isinstance(entry, e.AttemptFailed) and entry.step in _failed_steps(live, cut))
             ):
@@ -55,13 +52,74 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
     return sorted(kept | _unanswered([r for r in live if r.seq not in kept]))
 
 
+def _guilty(live: list[e.Record]) -> set[int]:
+    """The failures that ended the run: what it was cancelled by, or those whose errors it ended with."""
+    ended = next((r.entry for r in reversed(live) if isinstance(r.entry, e.Ended)), None)
+    if ended is None or ended.outcome == "terminated":
+        return set()
+    failures = [r for r in live if _is_failure(r.entry)]
+    requests = [r.seq for r in failures if isinstance(r.entry, e.CancelRequested)]
+    if ended.outcome == "cancelled":
+        return set(requests[-1:])
+    found: set[int] = set()
+    for error in _leaves(ended.error):
+        told = [r.seq for r in failures if r.seq not in found and _tells_of(r.entry, error)]
+        found.update(told[-1:])
+    if not found and failures and failures[-1].seq == _last_delivery(live):
+        # Nothing else happened before the run ended: it gave the failure another name.
+        found.add(failures[-1].seq)
+    return found
+
+
+def _leaves(error: Fault | None) -> list[Fault]:
+    """The errors within an error: the members of a group, and of each the error itself before its cause."""
+    if error is None:
+        return []
+    if error.members:
+        return [leaf for member in error.members for leaf in _leaves(member)]
+    return [error]
+
+
+def _tells_of(entry: e.Entry, error: Fault) -> bool:
+    """Whether an error, or what caused it, is that of a journaled failure."""
+    if isinstance(entry, e.ChildEnded) and entry.error is None:
+        # The error was made for the parent when a child was cancelled or terminated.
+        same = error.type in ("dalsegno.errors:ProcessCancelled", "dalsegno.errors:ProcessTerminated")
+    elif isinstance(entry, (e.StepFailed, e.ChildEnded)):
+        same = entry.error is not None and (entry.error.type, entry.error.message) == (error.type, error.message)
+    else:
+        same = False
+    return same or (error.cause is not None and _tells_of(entry, error.cause))
+
+
+def _last_delivery(live: list[e.Record]) -> int:
+    """The last thing that came to the run from outside; steps that stopped or were undone for its end left aside."""
+    return max(
+        r.seq
+        for r in live
+        if isinstance(r.entry, e.Delivery) and not isinstance(r.entry, e.StepCancelled) and not _is_undo(r.entry)
+    )
+
+
+def _undone(live: list[e.Record], after: int) -> set[str]:
+    return {
+        r.entry.step.removeprefix("undo:")
+        for r in live
+        if r.seq >= after and isinstance(r.entry, e.StepCompleted) and _is_undo(r.entry)
+    }
+
+
+def _is_undo(entry: e.Entry) -> bool:
+    return str(getattr(entry, "step", "")).startswith("undo:")
+
+
 def _forgotten(journal: list[e.Record]) -> set[int]:
     return {seq for r in journal if isinstance(r.entry, e.Reopened) for seq in r.entry.discarded}
 
 
 def _is_failure(entry: e.Entry) -> bool:
     if isinstance(entry, e.StepFailed):
-        return not entry.step.startswith("undo:")
+        return not _is_undo(entry)
     return isinstance(entry, e.CancelRequested) or (isinstance(entry, e.ChildEnded) and entry.outcome != "completed")
 
 

@@ -160,7 +160,7 @@ class Stored:
 
     async def _fork(self, row: InstanceRow, request: Request, done: Done) -> None:
         async with self._alone(row.key) as item:
-            new_id = request.new_id or f"{row.id}-fork-{item.journal[-1][0]}"
+            new_id = request.new_id or f"{row.id}-fork-{self._node.chance.getrandbits(32):08x}"
             journal = copy_for_fork(records(item.journal), row, new_id, request.step, request.by)
         start = Start(
             namespace=row.namespace,

@@ -39,7 +39,8 @@ def capture(error: BaseException, causes: int = _MOST_CAUSES) -> Fault:
     'builtins:ValueError'
     """
     kind = type(error)
-    cause = error.__cause__
+    # An error raised while another was being handled came of that one, said or not.
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     within = error.exceptions[:_MOST_MEMBERS] if isinstance(error, BaseExceptionGroup) and causes else None
     return Fault(
         type=f"{kind.__module__}:{kind.__qualname__}",
