@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import msgspec
 
@@ -22,7 +22,7 @@ from dalsegno.engine.starts import IfExists
 from dalsegno.errors import DefinitionError, NotFound, UsageError
 from dalsegno.gateway import Beside, Gateway, InProcess, living_nodes, publish_within, start_within
 from dalsegno.instance import Instance, Run, Task, instance_of, task_of
-from dalsegno.kernel.definition import Arguments, ProcessSpec, encode_arguments
+from dalsegno.kernel.definition import Arguments, ProcessSpec, check_id, encode_arguments
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import Filter, NodeInfo, Store
 from dalsegno.stores import open_store
@@ -31,6 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PAGE = 500
+_POLICIES = get_args(IfExists)
 
 
 class App:
@@ -158,7 +159,9 @@ class App:
         """
         gateway = self._open()
         spec = self._spec(process)
-        name = id if id is not None else str(uuid.uuid4())
+        if if_exists not in _POLICIES:
+            raise UsageError(f"if_exists={if_exists!r}: choose 'same', 'return', 'fail' or 'restart'")
+        name = check_id(id) if id is not None else str(uuid.uuid4())
         data, prepared = self._input(spec, args, kwargs)
         if tx is not None:
             if self._node is not None:

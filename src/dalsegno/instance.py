@@ -14,6 +14,7 @@ from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.requests import Request
 from dalsegno.errors import NotFound, ProcessCancelled, ProcessFailed, ProcessTerminated
 from dalsegno.kernel import entries as e
+from dalsegno.kernel.definition import check_id
 from dalsegno.kernel.fault import restore
 from dalsegno.kernel.ports import InstanceRow, TaskRow
 
@@ -188,6 +189,8 @@ class Run(Generic[T]):
 
     async def fork(self, *, step: str | None = None, id: str | None = None, by: str | None = None) -> Run[T]:
         """A new instance that stands where this one stood before `step` ended."""
+        if id is not None:
+            check_id(id)
         new_id = await self._request("fork", Request(by, step=step, new_id=id))
         return Run(self._gateway, self.namespace, new_id, self._result_type, None)
 

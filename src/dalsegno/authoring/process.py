@@ -13,7 +13,7 @@ from dalsegno.authoring.declared import execution, running
 from dalsegno.authoring.lint import check_determinism
 from dalsegno.errors import DefinitionError, UsageError
 from dalsegno.kernel.calls import ChildCall
-from dalsegno.kernel.definition import ProcessSpec
+from dalsegno.kernel.definition import ProcessSpec, check_id
 from dalsegno.kernel.entries import ParentClose
 from dalsegno.kernel.execution import ContinueAsNew, Execution
 from dalsegno.kernel.saga import open_scope
@@ -95,6 +95,8 @@ async def start(
     """
     if not isinstance(process, Process):
         raise DefinitionError(f"start() takes a @process, not {process!r}")
+    if id is not None:
+        check_id(id)
     found = execution("start()")
     return Child(found, found.start_child(process.spec, args, kwargs, id, parent_close))
 

@@ -13,11 +13,11 @@ from dalsegno.engine.reopening import annotated, consumed_events, copy_for_fork,
 from dalsegno.engine.requests import Done, Request, refusal, value_of
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import records
-from dalsegno.engine.turns import child_refusal, parting, task_id, word
-from dalsegno.errors import DalsegnoError, NotFound, Refused
+from dalsegno.engine.turns import child_refusal, input_hash, parting, task_id, word
+from dalsegno.errors import DalsegnoError, NotFound, Refused, StartConflict
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.definition import ProcessSpec
-from dalsegno.kernel.ports import Change, InstanceRow, Loaded, Start, TaskClosing
+from dalsegno.kernel.ports import FINAL, Change, InstanceRow, Loaded, Restart, Start, TaskClosing
 
 if TYPE_CHECKING:
     from dalsegno.engine.node import Node
@@ -146,12 +146,18 @@ class Stored:
 
     async def restart(self, row: InstanceRow, spec: ProcessSpec, data: bytes, by: str | None) -> None:
         """Begin a new run of an ended instance; its journal goes on."""
-        async with self._alone(row.key, "completed", "failed", "cancelled", "terminated") as item:
+        async with self._alone(row.key) as item:
+            if item.row.status not in FINAL:
+                raise StartConflict(f"instance {row.id!r} is {item.row.status}: only an ended one can be restarted")
             consumed = consumed_events(records(item.journal))
             run = item.row.run + 1
             started = e.Started(spec.name, spec.version, msgspec.Raw(data), run=run, by=by, consumed=consumed)
             base_seq = item.journal[-1][0] + 1
-            await self._append(item, started, "running", run=item.row.run + 1, base_seq=base_seq)
+            restart = Restart(
+                key=row.key, process=spec.name, version=spec.version, input_hash=input_hash(spec.name, data)
+            )
+            self._node.committer.batch.restarts.append(restart)
+            await self._append(item, started, "running", run=run, base_seq=base_seq)
         self._wake(row.key)
 
     def fork(self, row: InstanceRow, request: Request, done: Done) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from dalsegno.contracts import codec
-from dalsegno.errors import InvalidValue
+from dalsegno.errors import InvalidValue, UsageError
 from dalsegno.kernel.retry import Retry
 
 Executor = Literal["async", "thread", "process", "inline", "transaction"]
@@ -42,6 +42,8 @@ class StepSpec:
         """The annotated return type."""
         return codec.return_type(self.function)
 
+
+_LONGEST_ID = 500
 
 Arguments = tuple[list[Any], dict[str, Any]]
 _read_parts = codec.decoder(list[msgspec.Raw])
@@ -95,6 +97,13 @@ class ProcessSpec:
             inspect.signature(self.function).bind(*parts[:-1], **named)
         except TypeError as error:
             raise InvalidValue(f"input of {self.name} doesn't fit its parameters: {error}") from error
+
+
+def check_id(id: Any) -> str:
+    """An instance's id as it was given. Raises `UsageError` for one that nobody could find again."""
+    if not isinstance(id, str) or not id.strip() or len(id) > _LONGEST_ID or not id.isprintable():
+        raise UsageError(f"id={str(id)[:80]!r}: give a text of 1 to {_LONGEST_ID} printable characters")
+    return id
 
 
 def _required(function: Callable[..., Any]) -> int:

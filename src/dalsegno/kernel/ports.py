@@ -180,6 +180,15 @@ class Change(msgspec.Struct, kw_only=True):
     base_seq: int = 0
 
 
+class Restart(msgspec.Struct, kw_only=True):
+    """An ended instance begins a new run, perhaps of another process: no annotations, no events from before."""
+
+    key: int
+    process: str
+    version: int
+    input_hash: int
+
+
 class Batch:
     """What one commit writes, all of it or nothing. `rows` is flat: instance, seq, at, kind, entry, …"""
 
@@ -197,6 +206,7 @@ class Batch:
         "messages",
         "promises",
         "replies",
+        "restarts",
         "rows",
         "starts",
         "transactions",
@@ -209,6 +219,7 @@ class Batch:
         self.rows: list[Any] = []
         self.starts: list[Start] = []
         self.changes: dict[int, Change] = {}
+        self.restarts: list[Restart] = []
         self.annotations: list[tuple[int, bytes]] = []
         self.events: list[EventRow] = []
         self.waits: list[WaitRow] = []
@@ -257,6 +268,7 @@ class Batch:
             or self.heartbeats
             or self.transactions
             or self.copies
+            or self.restarts
         )
 
 

@@ -69,6 +69,15 @@ class Disk:
         rows = batch.rows
         for i in range(0, len(rows), 5):
             self.journals[rows[i]].append(tuple(rows[i + 1 : i + 5]))
+        for restart in batch.restarts:
+            self.instances[restart.key] = replace(
+                self.instances[restart.key],
+                process=restart.process,
+                version=restart.version,
+                input_hash=restart.input_hash,
+                annotations=None,
+                events_from=self.meetings.last_position,
+            )
         for change in batch.changes.values():
             self._change(change)
         for key, values in batch.annotations:

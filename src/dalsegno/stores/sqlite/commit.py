@@ -62,6 +62,9 @@ def write(connection: Target, batch: Batch, owned: bool) -> Committed:
         found.copy_keys = _insert_copies(connection, batch)
     if batch.rows:
         _insert_entries.run(connection, batch.rows)
+    for restart in batch.restarts:
+        identity = (restart.process, restart.version, restart.input_hash, restart.key)
+        connection.execute(query("restart_instance"), identity)
     if batch.changes:
         _change(connection, batch.changes)
     for key, values in batch.annotations:

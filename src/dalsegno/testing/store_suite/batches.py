@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dalsegno.errors import DalsegnoError, UsageError
-from dalsegno.kernel.ports import Committed
+from dalsegno.kernel.ports import Committed, Restart
 from dalsegno.testing.store_suite import material as m
 from dalsegno.testing.store_suite.place import Place, client, commit, in_loop, owner
 
@@ -73,6 +73,18 @@ class BatchTests:
         assert None not in found.start_keys
         assert other is not None
         assert other.key == found.start_keys[1]
+
+    @in_loop
+    async def test_a_restarted_instance_has_its_new_process_and_nothing_of_the_old_run(self, place: Place) -> None:
+        async with owner(place) as store:
+            [key] = await m.begin(store, "order-1")
+            await m.write(store, events=[m.event("event-1")], annotations=[(key, b'{"stage":"sent"}')])
+            await m.write(store, restarts=[Restart(key=key, process="refund", version=3, input_hash=7)])
+            row = await store.find("default", "order-1")
+
+        assert row is not None
+        assert (row.process, row.version, row.input_hash, row.annotations) == ("refund", 3, 7, None)
+        assert row.events_from == 1
 
     @in_loop
     async def test_a_refused_start_leaves_its_message_and_an_accepted_one_none(self, place: Place) -> None:
