@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.reliability import workload
+from tests.reliability.client import Client, Goals, pursue
+from tests.reliability.witness import Asking
 
 from dalsegno import App
 from dalsegno.errors import Fenced, StoreError, StoreLocked, StoreOwned
@@ -25,9 +28,6 @@ from dalsegno.kernel.limits import Limits
 from dalsegno.stores.sqlite import store
 from dalsegno.testing import chaos
 from dalsegno.testing.check import Call, Dump, Effect
-from tests.reliability import workload
-from tests.reliability.client import Client, Goals, pursue
-from tests.reliability.witness import Asking
 
 FENCED_CODE = 7
 BROKEN_CODE = 3

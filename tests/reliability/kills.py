@@ -15,9 +15,6 @@ from pathlib import Path
 from random import Random
 
 import msgspec
-
-from dalsegno.kernel.limits import Limits
-from dalsegno.testing.check import Dump, History
 from tests.reliability import workload
 from tests.reliability.client import Goals, choose
 from tests.reliability.engine import (
@@ -31,6 +28,9 @@ from tests.reliability.engine import (
     run_engine,
 )
 from tests.reliability.replays import replayed
+
+from dalsegno.kernel.limits import Limits
+from dalsegno.testing.check import Dump, History
 
 _LIFE_SECONDS = 40.0
 _NUDGE_SECONDS = 2.0
@@ -98,6 +98,7 @@ class Round:
             "resident_instances": self.chance.choice([2, 1000]),
             "timer_window_seconds": self.chance.choice([0.05, 60.0]),
             "lease_seconds": 0.2,
+            "crashes_before_trial": 10**6,
             "crashes_before_parking": 10**6,
         }
         self.tally = Tally(rounds=1)

@@ -64,10 +64,13 @@ class Simulation:
             timer_window_seconds=chance.choice([0.02, 0.2, 60.0]),
             slow_step_seconds=chance.choice([0.005, 1.0]),
             lease_seconds=chance.choice([0.06, 10.0]),
+            crashes_before_trial=chance.choice([2, 10**6]),
             crashes_before_parking=10**6,
         )
         self.freezing = chance.choice([0.0, 0.2])
         self.beside = chance.choice([0.0, 0.5])
+        self.downtimes: tuple[float, ...] = (0.0, 0.001, 0.1, 20.0)
+        self.mean_points = 40
         self.reached: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.crashed_at: Counter[str] = Counter()
@@ -85,7 +88,7 @@ class Simulation:
         original, uuid.uuid4 = uuid.uuid4, lambda: uuid.UUID(int=identifiers.getrandbits(128), version=4)
         try:
             while not self._live():
-                self.clock.elapsed_seconds += self.chance.choice([0.0, 0.001, 0.1, 20.0])
+                self.clock.elapsed_seconds += self.chance.choice(self.downtimes)
         finally:
             points.armed = None
             uuid.uuid4 = original
@@ -128,7 +131,7 @@ class Simulation:
         return bool(self.found) or finished
 
     def _draw(self) -> int:
-        return int(self.chance.expovariate(1 / 40)) + 1
+        return int(self.chance.expovariate(1 / self.mean_points)) + 1
 
     def _bury(self) -> None:
         self._kill()
