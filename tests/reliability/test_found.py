@@ -16,7 +16,8 @@ from tests.reliability.simulation import Simulation
 from tests.reliability.virtual import Clock, VirtualLoop
 
 from dalsegno import App, Retry, process, publish, saga, wait_for
-from dalsegno.errors import Fenced, StoreOwned
+from dalsegno.errors import Fenced, ProcessCancelled, StoreOwned
+from dalsegno.kernel import entries as e
 from dalsegno.kernel.limits import Limits
 from dalsegno.stores.memory.store import MemoryStore
 from dalsegno.stores.sqlite.store import SqliteStore
@@ -183,3 +184,18 @@ def test_an_instance_that_stops_a_step_in_its_backoff_is_found_after_a_crash(mon
     monkeypatch.setattr(workload, "PROCESSES", [*workload.PROCESSES, hasty])
     for seed in range(10):
         assert world("hasties", seed=seed, crashes=30, lease_seconds=10.0) == []
+
+
+def test_a_saga_that_was_cancelled_while_it_was_undone_can_be_retried() -> None:
+    async def work(app: App) -> None:
+        run = await app.start(workload.order, 4, id="x")
+        while not any(r.entry.step == "undo:ship" for r in await run.history() if isinstance(r.entry, e.StepCompleted)):
+            await asyncio.sleep(0.001)
+        await run.cancel()
+        with pytest.raises(ProcessCancelled):
+            await run.result()
+        await run.retry()
+        with pytest.raises(workload.Declined):
+            await run.result()
+
+    live(work)

@@ -24,7 +24,7 @@ def discarded_by_retry(journal: list[e.Record]) -> list[int]:
     live = [r for r in journal if r.seq not in already and not isinstance(r.entry, e.REMARKS)]
     guilty = _guilty(live)
     # A run that failed by itself goes on from the last thing that came to it.
-    cut = min(guilty, default=_last_delivery(live) + 1)
+    cut = _before_undoing(live, min(guilty, default=_last_delivery(live) + 1))
     undone = _undone(live, cut)
     redone = min((r.seq for r in live if getattr(r.entry, "step", None) in undone), default=cut)
     answered = {r.entry.operation for r in live if isinstance(r.entry, e.Answered)}
@@ -69,6 +69,17 @@ def _guilty(live: list[e.Record]) -> set[int]:
         # Nothing else happened before the run ended: it gave the failure another name.
         found.add(failures[-1].seq)
     return found
+
+
+def _before_undoing(live: list[e.Record], cut: int) -> int:
+    """Where a run goes on that was cancelled while it undid something: at what that was undone for."""
+    before = [r for r in live if r.seq < cut]
+    place = len(before)
+    while place and (_is_undo(before[place - 1].entry) or isinstance(before[place - 1].entry, e.StepCancelled)):
+        place -= 1
+    if not any(_is_undo(r.entry) for r in before[place:]):
+        return cut
+    return before[place - 1].seq if place and _is_failure(before[place - 1].entry) else before[place].seq
 
 
 def _leaves(error: Fault | None) -> list[Fault]:
