@@ -246,10 +246,14 @@ async def victims(c: Client, id: str, r: Random) -> None:
 
 
 async def pauses(c: Client, id: str, r: Random) -> None:
-    run = await c.start(w.sequence, id, 5, 0.02)
+    if r.random() < 0.5:
+        run = await c.start(w.sequence, id, 5, 0.02)
+    else:
+        run = await c.start(w.parent, id, 4)
     await asyncio.sleep(r.random() * 0.03)
     for turn in range(2):
         await c.call("pause", id, run.pause, str(turn))
+        await asyncio.sleep(r.random() * 0.03)
         if await run.status() == "paused":
             await c.call("resume", id, run.resume, str(turn), again=True)
     expect(isinstance(await c.result(id), list), id)

@@ -129,6 +129,8 @@ def dump_of(disk: Disk) -> Dump:
 
 def ledger_of(disk: Disk) -> dict[str, int]:
     """What the transaction steps booked, by step key."""
+    if disk._guest is None:
+        return {}
     guest = disk.guest.connection
     if not guest.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone():
         return {}

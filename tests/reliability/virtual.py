@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -58,9 +59,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.set_task_factory(self._new_task)
         self._selector = _NoFiles(clock)
         self.set_exception_handler(self._report)
         self.errors: list[str] = []
+
+    def _new_task(self, _loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        # Asking asyncio for all tasks of a loop looks at those of every loop there ever was.
+        task = asyncio.Task(work, loop=self, **options)
+        self.tasks.add(task)
+        return task
 
     def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -102,7 +111,7 @@ def abandon(loop: VirtualLoop) -> None:
     outer = asyncio._get_running_loop()
     asyncio._set_running_loop(loop)
     try:
-        for task in asyncio.all_tasks(loop):
+        for task in list(loop.tasks):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             _close(task.get_coro())
     finally:
