@@ -23,7 +23,7 @@ def conditions(packages: tuple[str, ...] = ()) -> dict[str, str]:
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
         "revision": revision(),
         "cpu": f"{os.cpu_count()} x {cpu_model()}",
-        "load_before": " ".join(f"{share:.2f}" for share in os.getloadavg()),
+        "load_before": load(),
         "memory": memory(),
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -31,6 +31,11 @@ def conditions(packages: tuple[str, ...] = ()) -> dict[str, str]:
         "fdatasync_4k": f"p50 {p50:.3f} ms, p99 {p99:.3f} ms",
     }
     return facts | {package: installed(package) for package in packages}
+
+
+def load() -> str:
+    """Over 1, 5 and 15 minutes: what other programs did to the figures shows here."""
+    return " ".join(f"{share:.2f}" for share in os.getloadavg())
 
 
 def fdatasync_ms(writes: int = 300) -> tuple[float, float]:

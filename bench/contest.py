@@ -13,11 +13,11 @@ from statistics import median
 import msgspec
 from rich.table import Table
 
-from bench.conditions import conditions
+from bench.conditions import conditions, load
 from bench.contestants import Round
 from bench.load import Outcome, Sample
 from bench.scoreboard import Bar, console, number, save, show_bars, show_conditions
-from bench.setup import RESTATE_VERSION, VAR, fetch_restate
+from bench.setup import RESTATE_VERSION, VAR, fetch_restate, has_restate
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,13 @@ Outcomes = dict[str, list[Outcome]]
 
 def contest(names: list[str], concurrency: list[int], seconds: float, rounds: int) -> bool:
     VAR.mkdir(parents=True, exist_ok=True)
-    if any(name.startswith("restate") for name in names):
-        fetch_restate()
     chosen = [each for each in CONTESTANTS if each.name in names]
+    if any(each.module == "restate_server" for each in chosen):
+        if has_restate():
+            fetch_restate()
+        else:
+            console.print("npm is not installed: Restate stays out", style="yellow")
+            chosen = [each for each in chosen if each.module != "restate_server"]
     facts = conditions(PACKAGES) | {"restate-server": RESTATE_VERSION, "rounds": f"{rounds} of {seconds:g} s"}
     facts |= {f"durability of {each.name}": each.durability for each in chosen}
     outcomes: Outcomes = {each.name: [] for each in chosen}
@@ -56,6 +60,7 @@ def contest(names: list[str], concurrency: list[int], seconds: float, rounds: in
         for each in chosen:
             console.print(f"round {turn + 1} of {rounds}: {each.name}", style="dim")
             outcomes[each.name].append(take_turn(each, concurrency, seconds))
+    facts["load_after"] = load()
     bars = judge(outcomes, max(concurrency))
     show_conditions(facts)
     show_samples(outcomes)

@@ -1,5 +1,6 @@
 """What the benchmark needs beyond Python packages: Restate's server, from npm, into a git-ignored folder."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,11 @@ VAR = Path("var/bench").absolute()
 NPM = VAR / "npm"
 RESTATE_SERVER = NPM / "node_modules" / ".bin" / "restate-server"
 RESTATE_VERSION = "1.7.12"
+
+
+def has_restate() -> bool:
+    """Whether the server is there, or could be fetched."""
+    return RESTATE_SERVER.exists() or shutil.which("npm") is not None
 
 
 def fetch_restate() -> None:

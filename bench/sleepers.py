@@ -9,7 +9,9 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -147,7 +149,12 @@ def judge(idle: dict[str, float], wake: dict[str, float]) -> list[Bar]:
     ]
 
 
-PHASES = {"fill": fill, "idle": idle, "lay_down": lay_down, "wake": wake}
+PHASES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    "fill": fill,
+    "idle": idle,
+    "lay_down": lay_down,
+    "wake": wake,
+}
 
 if __name__ == "__main__":
     phase, database, *numbers = sys.argv[1:]
