@@ -108,16 +108,16 @@ async def runs_a_shell() -> None:
     os.system("true")
 
 
-async def opens_a_socket() -> socket.socket:
-    return socket.socket()
+async def opens_a_socket() -> None:
+    socket.socket()
 
 
 async def resolves_a_name() -> object:
     return socket.getaddrinfo("localhost", 80)
 
 
-async def opens_a_database() -> sqlite3.Connection:
-    return sqlite3.connect("x.db")
+async def opens_a_database() -> None:
+    sqlite3.connect("x.db")
 
 
 async def starts_a_thread() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from dalsegno.authoring.declared import declare as declare_process
 from dalsegno.authoring.declared import execution, running
 from dalsegno.authoring.lint import check_determinism
+from dalsegno.contracts import codec
 from dalsegno.errors import DefinitionError, UsageError
 from dalsegno.kernel.calls import ChildCall
 from dalsegno.kernel.definition import ProcessSpec, check_id
@@ -142,6 +143,9 @@ def process(function: Any = None, /, *, name: str | None = None, version: int = 
             raise DefinitionError(f"@process decorates an async def function, not {function!r}")
         if not isinstance(version, int) or version < 1:
             raise DefinitionError(f"process {function.__name__!r}: version={version!r} must be a number from 1")
+        for parameter, kind in codec.hints(function).items():
+            named = "result" if parameter == "return" else f"argument {parameter!r}"
+            codec.check_readable(kind, f"the {named} of process {function.__name__!r}")
         if lint:
             check_determinism(function)
         declared = Process[Any, Any](ProcessSpec(name or function.__name__, version, function))

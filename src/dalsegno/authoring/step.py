@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast,
 import msgspec
 
 from dalsegno.authoring.declared import running
+from dalsegno.contracts import codec
 from dalsegno.contracts.duration import Duration, seconds
 from dalsegno.errors import DefinitionError
 from dalsegno.kernel.definition import Executor, StepSpec
@@ -196,6 +197,7 @@ def step(
 
     def declare(function: Callable[..., Any]) -> Step[Any, Any]:
         _check(function, "step")
+        codec.check_readable(codec.return_type(function), f"the result of step {function.__name__!r}")
         return Step(
             StepSpec(
                 name=name or function.__name__,
@@ -256,6 +258,7 @@ def transaction(
 
     def declare(function: Callable[..., Any]) -> Step[Any, Any]:
         _check(function, "transaction")
+        codec.check_readable(codec.return_type(function), f"the result of transaction {function.__name__!r}")
         if asyncio.iscoroutinefunction(function):
             raise DefinitionError(f"transaction {function.__name__!r} is async: SQLite's driver isn't; write def")
         kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -51,6 +53,11 @@ def encode(value: Any, what: str = "value") -> bytes:
     """
     try:
         return _encoder.encode(value)
+    except Exception:
+        pass
+    try:
+        # Numbers and such as keys of an object: written as text, which is read back by the declared type.
+        return _encoder.encode(msgspec.to_builtins(value, str_keys=True, enc_hook=_to_builtins, order="deterministic"))
     except Exception as error:
         raise Unserialisable(
             f"{what} can't be written as JSON: {error}. Return builtins, dataclasses, TypedDicts, "
@@ -116,15 +123,65 @@ def schema(wanted: Any) -> dict[str, Any]:
 
 def return_type(function: Callable[..., Any]) -> Any:
     """The annotated return type of a function, `Any` where there is none."""
-    return hints(function).get("return", Any)
+    found = hints(function).get("return", Any)
+    return Any if found in (typing.NoReturn, typing.Never) else found
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved annotations of a function; a name that can't be resolved yet counts as `Any`."""
+    """The resolved annotations of a function; a name that can't be resolved counts as `Any`."""
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return {}
+        return _hints_one_by_one(function)
+
+
+def _hints_one_by_one(function: Callable[..., Any]) -> dict[str, Any]:
+    scope = getattr(function, "__globals__", {})
+    free = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    local = {}
+    for name, cell in zip(free, getattr(function, "__closure__", None) or (), strict=True):
+        with contextlib.suppress(ValueError):
+            local[name] = cell.cell_contents
+    found: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(NameError, TypeError, AttributeError):
+            found |= typing.get_type_hints(one, scope, local, include_extras=True)
+    return found
+
+
+def check_readable(wanted: Any, what: str) -> None:
+    """Raise `DefinitionError` for a type whose values can't be read from JSON."""
+    if wanted in (Any, None, typing.NoReturn, typing.Never) or isinstance(wanted, str | typing.ForwardRef):
+        return
+    try:
+        unreadable = next(_unreadable(msgspec.inspect.type_info(wanted), set()), None)
+    except NameError:
+        # A name within it is not known yet.
+        return
+    except TypeError as error:
+        raise DefinitionError(f"{what} is {wanted!r}, which can't be read from JSON: {error}") from error
+    if unreadable is not None:
+        raise DefinitionError(
+            f"{what} is {type_name(wanted)}, but a {unreadable.__qualname__} can't be read from JSON: use builtins, "
+            "dataclasses, TypedDicts, msgspec structs or pydantic models"
+        )
+
+
+def _unreadable(info: Any, seen: set[int]) -> Iterator[type]:
+    """The classes within a type that neither msgspec nor pydantic knows."""
+    if id(info) in seen:
+        return
+    seen.add(id(info))
+    if isinstance(info, msgspec.inspect.CustomType):
+        plain = any(issubclass(kind, info.cls) for kind in (dict, list, str, int, float))
+        if not plain and not hasattr(info.cls, "model_validate"):
+            yield info.cls
+    for name in getattr(info, "__struct_fields__", ()):
+        value = getattr(info, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field):
+                yield from _unreadable(part, seen)
 
 
 def parameter_types(function: Callable[..., Any], skip: int = 0) -> list[Any]:
