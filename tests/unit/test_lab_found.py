@@ -109,6 +109,32 @@ def test_a_node_that_closes_while_it_recovers_does_not_wait_for_what_it_never_be
     assert clock.elapsed - begun < 1_000_000
 
 
+def test_an_undo_gets_all_arguments_of_its_step_however_they_were_given(lab: Lab) -> None:
+    @step
+    async def charge(order: str, amount: int = 5, *, currency: str = "EUR") -> str:
+        return "charged"
+
+    @charge.undo
+    async def refund(order: str, amount: int, charge: str, *, currency: str) -> None: ...
+
+    @process
+    async def fails() -> None:
+        async with saga():
+            await charge("1")
+            await charge("2", amount=6)
+            await charge(order="3", amount=7, currency="USD")
+            raise ValueError("all in vain")
+
+    run = lab.start(fails)
+
+    run.assert_undone(charge, charge, charge)
+    assert [(call.args, call.kwargs) for call in lab.calls(refund)] == [
+        (("3", 7, "charged"), {"currency": "USD"}),
+        (("2", 6, "charged"), {"currency": "EUR"}),
+        (("1", 5, "charged"), {"currency": "EUR"}),
+    ]
+
+
 def drive(clock: Clock, work: Coroutine[Any, Any, None]) -> None:
     """Run something on virtual time, and forget what it leaves open."""
     loop = VirtualLoop(clock)  # type: ignore[abstract]

@@ -42,6 +42,16 @@ class StepSpec:
         """The annotated return type."""
         return codec.return_type(self.function)
 
+    def undo_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the undo is called with: all arguments of the step, however they were given, and then its result."""
+        # The connection of a transaction step is none of them.
+        lent: tuple[Any, ...] = (None,) if self.executor == "transaction" else ()
+        bound = inspect.signature(self.function).bind(*lent, *args, **kwargs)
+        bound.apply_defaults()
+        return (*bound.args[len(lent) :], result), bound.kwargs
+
 
 _LONGEST_ID = 500
 

@@ -418,8 +418,8 @@ class Execution:
 
     async def call_undo(self, undone: StepCall, undo: StepSpec) -> None:
         """Undo a step; tried until it succeeds or an operator steps in."""
-        arguments = (*undone.args, undone.result)
-        call = self._open_step(f"undo:{undone.key}", undo, arguments, undone.kwargs, undoes=True)
+        args, kwargs = undone.spec.undo_arguments(undone.args, undone.kwargs, undone.result)
+        call = self._open_step(f"undo:{undone.key}", undo, args, kwargs, undoes=True)
         self._launch(call)
         await call.future
 
