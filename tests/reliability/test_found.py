@@ -192,6 +192,9 @@ def test_a_saga_that_was_cancelled_while_it_was_undone_can_be_retried() -> None:
         while not any(r.entry.step == "undo:ship" for r in await run.history() if isinstance(r.entry, e.StepCompleted)):
             await asyncio.sleep(0.001)
         await run.cancel()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await run.update(workload.Add(1))
         await run.cancel()
         with pytest.raises(ProcessCancelled):
             await run.result()

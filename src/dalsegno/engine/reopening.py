@@ -10,7 +10,7 @@ from dalsegno.kernel.fault import Fault
 from dalsegno.kernel.ports import InstanceRow
 
 _OPENINGS = (e.Asked, e.ChildStarted, e.EventAwaited)
-_OF_UNDOING = (e.StepCancelled, e.CancelRequested)
+_ATTEMPTS = (e.StepCompleted, e.StepFailed, e.AttemptFailed)
 _COMES_ANEW = (e.TimerFired, e.Published, e.Annotated, e.UpdateReplied)
 
 
@@ -76,7 +76,8 @@ def _before_undoing(live: list[e.Record], cut: int) -> int:
     """Where a run goes on that was cancelled while it undid something: at what that was undone for."""
     before = [r for r in live if r.seq < cut]
     place = len(before)
-    while place and (_is_undo(before[place - 1].entry) or isinstance(before[place - 1].entry, _OF_UNDOING)):
+    # Whatever came meanwhile, no other step went on.
+    while place and (_is_undo(before[place - 1].entry) or not isinstance(before[place - 1].entry, _ATTEMPTS)):
         place -= 1
     if not any(_is_undo(r.entry) for r in before[place:]):
         return cut
