@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
@@ -32,6 +33,7 @@ T = TypeVar("T")
 
 _PAGE = 500
 _POLICIES = get_args(IfExists)
+_NAMESPACE = re.compile(r"[\w.-]{1,100}")
 
 
 class App:
@@ -57,6 +59,8 @@ class App:
     ) -> None:
         self.url = store if isinstance(store, str) else str(store)
         self._store = store
+        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+            raise UsageError(f"namespace={namespace!r}: give 1 to 100 letters, digits, '.', '-' or '_'")
         self.namespace = namespace
         self.limits = limits or Limits()
         self._processes = None if processes is None else list(processes)

@@ -14,6 +14,7 @@ from dalsegno import (
     Limits,
     Retry,
     StepFailed,
+    UsageError,
     heartbeat,
     process,
     step,
@@ -139,6 +140,20 @@ async def test_a_worker_process_that_dies_is_an_attempt_that_failed(open_app):
         with pytest.raises(StepFailed, match="worker process ended with code 3"):
             await run.result()
         assert len(_attempts(await run.history())) == 1
+
+
+async def test_a_process_step_that_no_other_process_can_import_says_so(open_app):
+    @step(executor="process", retry=5)
+    def inside() -> int:
+        return 1
+
+    @process
+    async def asks() -> None:
+        await inside()
+
+    async with open_app() as app:
+        with pytest.raises(UsageError, match="can't be imported: declare it at the top of a module"):
+            await (await app.start(asks)).result()
 
 
 async def test_a_process_step_that_takes_too_long_is_killed(open_app):

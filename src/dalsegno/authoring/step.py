@@ -13,7 +13,7 @@ import msgspec
 from dalsegno.authoring.declared import running
 from dalsegno.contracts import codec
 from dalsegno.contracts.duration import Duration, seconds
-from dalsegno.errors import DefinitionError
+from dalsegno.errors import DefinitionError, UsageError
 from dalsegno.kernel.definition import Executor, StepSpec
 from dalsegno.kernel.retry import Retry, as_retry
 
@@ -77,7 +77,9 @@ class Step(Generic[P, T]):
             retry=old.retry if retry is _UNSET else as_retry(retry),
             timeout_seconds=old.timeout_seconds if timeout is _UNSET else _seconds(timeout),
             heartbeat_timeout_seconds=(
-                old.heartbeat_timeout_seconds if heartbeat_timeout is _UNSET else _seconds(heartbeat_timeout)
+                old.heartbeat_timeout_seconds
+                if heartbeat_timeout is _UNSET
+                else _seconds(heartbeat_timeout, "heartbeat_timeout")
             ),
             undo=old.undo,
             even_if_unknown=old.even_if_unknown,
@@ -131,8 +133,13 @@ class Step(Generic[P, T]):
         return declare if function is None else declare(function)
 
 
-def _seconds(duration: Duration | None) -> float | None:
-    return None if duration is None else seconds(duration)
+def _seconds(duration: Duration | None, option: str = "timeout") -> float | None:
+    if duration is None:
+        return None
+    found = seconds(duration)
+    if not found > 0:
+        raise UsageError(f"{option}={duration!r}: no attempt can end in that time; leave it out for no limit")
+    return found
 
 
 def _executor(function: Callable[..., Any], wanted: str | None) -> Executor:
@@ -205,7 +212,7 @@ def step(
                 executor=_executor(function, executor),
                 retry=_DEFAULT_RETRY if retry is _UNSET else as_retry(retry),
                 timeout_seconds=_seconds(timeout),
-                heartbeat_timeout_seconds=_seconds(heartbeat_timeout),
+                heartbeat_timeout_seconds=_seconds(heartbeat_timeout, "heartbeat_timeout"),
             )
         )
 

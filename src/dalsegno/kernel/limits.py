@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from dalsegno.errors import UsageError
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds that an `App` keeps; each is checked before anything is appended.
@@ -36,8 +38,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     timer_window_seconds: float = 60.0
     #: a step that outlives this is journaled as started
     slow_step_seconds: float = 1.0
-    #: retries further away than this don't hold memory
-    resident_backoff_seconds: float = 30.0
     #: restarts that find an instance without progress before it is suspected of causing them and tried apart
     crashes_before_trial: int = 2
     #: how long a suspect that runs apart must not crash the node
@@ -50,3 +50,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float = 10.0
     #: events are kept this long for instances that wait for them later
     event_retention_seconds: float = 30 * 86400.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            least = _LEAST.get(name, 1 if isinstance(value, int) else _SHORTEST_SECONDS)
+            if value < least:
+                raise UsageError(f"Limits({name}={value!r}): at least {least}")
+
+
+_SHORTEST_SECONDS = 0.001
+#: the smallest values that make sense, where that isn't one, or a moment
+_LEAST = {"journal_entries": 3, "resident_instances": 0, "event_retention_seconds": 0.0}

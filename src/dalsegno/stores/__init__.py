@@ -14,6 +14,8 @@ from dalsegno.kernel.ports import Store
 def open_store(store: str | Store) -> Store:
     """The store of a URL: "sqlite:///orders.db" (a path; four slashes for an absolute one) or "memory://"."""
     if not isinstance(store, str):
+        if not hasattr(store, "commit"):
+            raise UsageError(f"{store!r} is no store: give a URL such as 'sqlite:///orders.db'")
         return store
     scheme, found, rest = store.partition("://")
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
