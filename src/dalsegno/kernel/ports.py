@@ -248,7 +248,7 @@ class Batch:
         """Raise `UsageError` where it holds more than those may write who own nothing."""
         if self.rows or self.changes or self.annotations or self.waits or self.unwaits or self.transactions:
             raise UsageError("only the node that owns the instances writes their journals: hand in starts and messages")
-        if self.replies or self.asks or self.closings or self.heartbeats or self.unbeats:
+        if self.replies or self.asks or self.closings or self.heartbeats or self.unbeats or self.restarts:
             raise UsageError("only the node that owns the instances replies and asks: hand in starts and messages")
 
     def is_empty(self) -> bool:

@@ -158,6 +158,7 @@ class MemoryStore:
         return [row.key for row in rows if row.status == "running" and row.key > after_key][:limit]
 
     async def mark_recovered(self, crashes_before_parking: int, crashes_before_trial: int | None = None) -> list[int]:
+        self.disk.check_fence(self._owned())
         if not self._took_over:
             return []
         free = crashes_before_parking if crashes_before_trial is None else crashes_before_trial
@@ -183,6 +184,7 @@ class MemoryStore:
         )
 
     async def put_on_trial(self, keys: Sequence[int]) -> None:
+        self.disk.check_fence(self._owned())
         self.disk.on_trial = frozenset(keys)
 
     async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
@@ -245,6 +247,7 @@ class MemoryStore:
         return self.disk.nodes[::-1]
 
     async def forget_events(self, before: int, limit: int) -> int:
+        self.disk.check_fence(self._owned())
         return self.disk.meetings.forget(before, limit)
 
     def on_ring(self, callback: Callable[[], None]) -> None:

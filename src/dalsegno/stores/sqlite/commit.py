@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Message, Transaction, WaitRow
 from dalsegno.stores.annotations import merged
 from dalsegno.stores.sqlite.connection import Connection, MultiRow, query
+
+T = TypeVar("T")
 
 #: what statements run on: the writer's connection, or a cursor of the user's
 Target = Connection | sqlite3.Cursor
@@ -42,6 +45,20 @@ def commit(connection: Connection, batch: Batch, epoch: int | None) -> Committed
         raise
     reach("commit.executed")
     return found
+
+
+def fenced(connection: Connection, epoch: int, job: Callable[[Connection], T]) -> T:
+    """Do something in a transaction that begins with the proof of ownership. Raises `Fenced`."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        check_fence(connection, epoch)
+        result = job(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
 
 
 def check_fence(connection: sqlite3.Connection, epoch: int) -> None:

@@ -26,7 +26,7 @@ from dalsegno.kernel.ports import (
     TaskRow,
 )
 from dalsegno.stores.sqlite import ownership, read
-from dalsegno.stores.sqlite.commit import commit, now, write
+from dalsegno.stores.sqlite.commit import commit, fenced, now, write
 from dalsegno.stores.sqlite.connection import Connection, Durability, connect, query, translate, unusable
 from dalsegno.stores.sqlite.doorbell import Doorbell
 from dalsegno.stores.sqlite.migrate import check, known, migrate
@@ -190,6 +190,11 @@ class SqliteStore:
         done(result)
         self._doorbell.ring_watchers()
 
+    def _fenced(self, job: Callable[[Connection], Result]) -> asyncio.Future[Result]:
+        """Run a job that only the owner may do, in a transaction that proves that this is still the owner."""
+        epoch = self._owned()
+        return self._writer.call(lambda connection: fenced(connection, epoch, job))
+
     async def write(self, batch: Batch) -> Committed:
         batch.check_handed_in()
         found = await self._writer.call(lambda connection: commit(connection, batch, None))
@@ -229,13 +234,13 @@ class SqliteStore:
             connection.execute(query("count_crash"), (free,))
             return read.numbers(connection, "poisoned", crashes_before_parking, free)
 
-        return await self._writer.call(mark)
+        return await self._fenced(mark)
 
     async def suspects(self, crashes: int) -> list[tuple[int, int]]:
         return await self._reader.call(lambda c: read.rows(c, "suspects", crashes))
 
     async def put_on_trial(self, keys: Sequence[int]) -> None:
-        await self._writer.call(lambda c: c.execute(query("put_on_trial"), (json.dumps(list(keys)),)).rowcount)
+        await self._fenced(lambda c: c.execute(query("put_on_trial"), (json.dumps(list(keys)),)).rowcount)
 
     async def due(self, until: int, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
         return await self._reader.call(lambda c: read.rows(c, "due", until, *after, limit))
@@ -280,8 +285,7 @@ class SqliteStore:
         return await self._reader.call(read.nodes)
 
     async def forget_events(self, before: int, limit: int) -> int:
-
-        return await self._writer.call(lambda c: c.execute(query("forget_events"), (before, limit)).rowcount)
+        return await self._fenced(lambda c: c.execute(query("forget_events"), (before, limit)).rowcount)
 
     # -- neighbours --------------------------------------------------------------------------------
 

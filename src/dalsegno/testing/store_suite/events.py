@@ -64,6 +64,19 @@ class EventTests:
             assert len((await m.write(store, waits=[m.wait(key)])).matches) == 1
 
     @in_loop
+    async def test_a_copy_sees_the_events_after_the_position_it_brings(self, place: Place) -> None:
+        async with owner(place) as store:
+            [origin] = await m.begin(store, "order-1")
+            await m.write(store, events=[m.event("event-1"), m.event("event-2")])
+            [match] = (await m.write(store, waits=[m.wait(origin)])).matches
+            copies = [(m.start(id, events_from=at), [(0, m.BEGIN, "started", b"")]) for id, at in
+                      (("all", 0), ("later", match.position), ("none", None))]  # fmt: skip
+            keys = [key for key in (await m.write(store, copies=copies)).copy_keys if key is not None]
+            found = (await m.write(store, waits=[m.wait(key) for key in keys])).matches
+
+        assert [(match.instance, match.event_id) for match in found] == [(keys[0], "event-1"), (keys[1], "event-2")]
+
+    @in_loop
     async def test_a_clients_event_meets_the_wait_of_an_instance(self, place: Place) -> None:
         async with owner(place) as store, client(place) as beside:
             [key] = await m.begin(store, "order-1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from dalsegno.kernel.ports import InstanceRow, Store
+from dalsegno.kernel.ports import InstanceRow, Restart, Store
 from dalsegno.testing.store_suite import material as m
 from dalsegno.testing.store_suite.place import Place, in_loop, owner
 
@@ -74,6 +74,25 @@ class InstanceTests:
 
         assert [[seq for seq, _, _ in page] for page in pages] == [[0, 1], [2, 3], [4, 5], []]
         assert pages[1] == [(2, m.BEGIN, b"2"), (3, m.BEGIN, b"3")]
+
+    @in_loop
+    async def test_a_restart_is_another_instance_of_the_same_id(self, place: Place) -> None:
+        async with owner(place) as store:
+            [key] = await m.begin(store, "order-1")
+            await m.write(store, annotations=[(key, b'{"stage":"done"}')], changes=[m.change(key, "completed")])
+            await m.write(store, events=[m.event("between")])
+            await m.write(
+                store,
+                restarts=[Restart(key=key, process="order", version=2, input_hash=9)],
+                rows=[(key, 1, m.BEGIN, "started", b"again")],
+                changes=[m.change(key, "running", run=2, base_seq=1)],
+            )
+            [loaded] = await store.load([key])
+            waits = await m.write(store, waits=[m.wait(key)])
+
+        assert (loaded.row.version, loaded.row.input_hash, loaded.row.annotations) == (2, 9, None)
+        assert loaded.journal == [(1, m.BEGIN, b"again")]
+        assert waits.matches == []
 
     @in_loop
     async def test_annotations_are_merged_by_name_and_null_removes_one(self, place: Place) -> None:

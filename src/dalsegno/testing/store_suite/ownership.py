@@ -54,6 +54,20 @@ class OwnershipTests:
             assert [node.name for node in await new.nodes() if node.ended_at is None] == ["south"]
 
     @in_loop
+    async def test_a_fenced_owner_loads_nothing_and_does_no_housekeeping(self, place: Place) -> None:
+        async with owner(place, lease_seconds=0) as old:
+            [key] = await m.begin(old, "order-1")
+            await m.write(old, events=[m.event("event-1")])
+            async with owner(place, "second") as new:
+                await fenced(lambda: old.load([key]))
+                await fenced(lambda: old.mark_recovered(1))
+                await fenced(lambda: old.put_on_trial([key]))
+                await fenced(lambda: old.forget_events(m.BEGIN + m.SECOND, 10))
+
+                assert [item.row.key for item in await new.load([key])] == [key]
+                assert await new.forget_events(m.BEGIN + m.SECOND, 10) == 1
+
+    @in_loop
     async def test_a_fenced_owner_runs_no_transaction(self, place: Place) -> None:
         ran: list[str] = []
 

@@ -110,6 +110,55 @@ class RecoveryTests:
         await store.close()
 
     @in_loop
+    async def test_suspects_are_told_by_their_crashes_the_fewest_first(self, place: Place) -> None:
+        store = await opened(place, "first")
+        old, young, waits = await m.begin(store, "order-1", "order-2", "order-3")
+        await m.write(store, changes=[m.change(waits, "waiting")])
+        for number in range(3):
+            if number == 2:
+                await m.write(store, rows=[(young, 1, m.BEGIN, "step_completed", b"progress")])
+            store = await self._crash(place, store)
+            await store.mark_recovered(9)
+
+        assert await store.suspects(1) == [(young, 1), (old, 3)]
+        assert await store.suspects(2) == [(old, 3)]
+        assert await store.suspects(4) == []
+        await store.close()
+
+    @staticmethod
+    async def _crash(place: Place, store: Store) -> Store:
+        await place.kill(store)
+        return await opened(place, "next")
+
+    @in_loop
+    async def test_a_crash_is_held_against_those_on_trial_only(self, place: Place) -> None:
+        store = await opened(place, "first")
+        guilty, innocent = await m.begin(store, "order-1", "order-2")
+        found = []
+        for trial in ([], [], [guilty], [guilty]):
+            await store.put_on_trial(trial)
+            store = await self._crash(place, store)
+            found.append(await store.mark_recovered(4, 2))
+        crashes = [item.row.crashes for item in await store.load([guilty, innocent])]
+        await store.close()
+
+        assert found == [[], [], [], [guilty]]
+        assert crashes == [4, 2]
+
+    @in_loop
+    async def test_only_who_was_on_trial_alone_is_over_the_bound(self, place: Place) -> None:
+        store = await opened(place, "first")
+        keys = await m.begin(store, "order-1", "order-2")
+        found = []
+        for trial in ([], keys, keys, [], keys[:1]):
+            await store.put_on_trial(trial)
+            store = await self._crash(place, store)
+            found.append(await store.mark_recovered(3, 1))
+        await store.close()
+
+        assert found == [[], [], [], [], [keys[0]]]
+
+    @in_loop
     async def test_what_has_not_begun_is_not_counted(self, place: Place) -> None:
         store = await opened(place, "first")
         async with client(place) as beside:
