@@ -54,7 +54,7 @@ class Office:
 
     async def until(self, found: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
-            while not found():  # noqa: ASYNC110 - another operating-system process does it
+            while not found():
                 await asyncio.sleep(0.02)
 
 
@@ -71,7 +71,7 @@ async def office(directory: Path, **faults: Faults) -> AsyncIterator[Office]:
 
 async def task_of(app: App) -> Sequence[Task]:
     async with asyncio.timeout(20):
-        while not (tasks := await app.tasks(role="finance")):  # noqa: ASYNC110 - as anybody outside looks for tasks
+        while not (tasks := await app.tasks(role="finance")):
             await asyncio.sleep(0.02)
     return tasks
 

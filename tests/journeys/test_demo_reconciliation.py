@@ -96,7 +96,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def until(found: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not found():  # noqa: ASYNC110 - another operating-system process does it
+        while not found():
             await asyncio.sleep(0.02)
 
 

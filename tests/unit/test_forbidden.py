@@ -3,7 +3,7 @@
 By name when it is declared (the lint), at the call when it runs (the guard), and by the loop whose methods for I/O
 refuse. Steps are left alone.
 """
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC221, ASYNC230, ASYNC240, ASYNC250, ASYNC251
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC230, ASYNC250, ASYNC251
 
 import asyncio
 import datetime as dt
