@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from dalsegno import Event, Retry, ask, now, on, process, random, saga, start, step, transaction, uuid, wait_for
 from dalsegno.kernel import points
 from dalsegno.testing import Lab, LabRun
+from dalsegno.testing.life import Crash
 
 
 class Go(Event):
@@ -191,6 +194,35 @@ def test_transactions_take_effect_exactly_once_whatever_crashes(lab: Lab) -> Non
         lab.database.execute("CREATE TABLE bookings (amount INTEGER)")
 
     lab.crash_at_every_entry(books, setup=setup, check=once)
+
+
+def test_a_crash_while_a_node_recovers_is_a_crash_and_no_clean_close(lab: Lab) -> None:
+    run = lab.start(everything, "A1")
+    left = ["recover.before", "recover.before", "recover.loaded"]
+
+    def crash_in_recovery(name: str) -> None:
+        if left and name == left[0]:
+            del left[0]
+            raise Crash(name)
+
+    lab.arm(crash_in_recovery)
+    lab.crash()
+
+    assert left == []
+    nodes = lab.wait(lambda: lab.app.nodes(), "no answer")
+    assert len(nodes) == 5
+    assert [node.lease_until for node in nodes[1:]] == [0] * 4
+    assert run.status == "waiting"
+
+
+def test_what_a_node_changes_in_the_interpreter_is_given_back(lab: Lab) -> None:
+    before = gc.get_threshold(), sys.getswitchinterval()
+    lab.crash_at_every_entry(two_steps, "A1", points=("recover.before", "commit.after"))
+    lab.run(two_steps, "A1")
+    lab.crash()
+    lab.close()
+
+    assert (gc.get_threshold(), sys.getswitchinterval()) == before
 
 
 def test_the_points_can_be_chosen(lab: Lab) -> None:

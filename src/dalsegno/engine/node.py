@@ -67,6 +67,7 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
         self._stopped = asyncio.Event()
+        self._watched: int | None = None
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -139,9 +140,15 @@ class Node:
         self.operations.fail(closed)
         self.results.fail(closed)
         await self.store.close()
-        interpreter.restore()
-        watchdog.unwatch(self._watched)
+        self.let_go()
         self._stopped.set()
+
+    def let_go(self) -> None:
+        """Give back what the node changed in this interpreter; a node that is only dropped must be let go of too."""
+        if self._watched is not None:
+            interpreter.restore()
+            watchdog.unwatch(self._watched)
+            self._watched = None
 
     def _running_jobs(self) -> bool:
         return any(job is not None for resident in self.residents for job in resident.jobs.values())

@@ -53,16 +53,19 @@ class LabApp(App):
         super().__init__(cast("Store", store), namespace=namespace, processes=processes, limits=limits, name="lab")
         self._stage = stage
         self._chance = chance
+        #: the node, also while it opens
+        self.made: Node | None = None
 
     def _make_node(self, store: Store, specs: list[ProcessSpec]) -> Node:
         steps = partial(LabSteps, stage=self._stage)
-        return Node(store, specs, self.limits, name="lab", shadow_replay=True, chance=self._chance, steps=steps)
+        self.made = Node(store, specs, self.limits, name="lab", shadow_replay=True, chance=self._chance, steps=steps)
+        return self.made
 
     @property
     def node(self) -> Node:
         """The node."""
-        assert self._node is not None
-        return self._node
+        assert self.made is not None
+        return self.made
 
 
 def without_housekeeping(limits: Limits) -> Limits:
@@ -92,18 +95,26 @@ class Life:
         """Run until everything waits. Raises what nobody handled."""
         before = points.armed
         if self.armed is not None:
-            points.armed = self.armed
+            points.armed = self._pass_point
         try:
             self.loop.settle()
         finally:
             points.armed = before
-        node = self.app._node
+        node = self.app.made
         if node is not None and node.failure is not None:
             raise AssertionError(f"the node stopped: {node.failure}") from node.failure
         if self.loop.unhandled:
             raise AssertionError("an error that nobody handled, in the engine or a step") from self.loop.unhandled.pop(
                 0
             )
+
+    def _pass_point(self, name: str) -> None:
+        assert self.armed is not None
+        try:
+            self.armed(name)
+        except Crash as crash:
+            self.loop.died = crash
+            raise
 
     def jump(self, until: int) -> bool:
         """Move time to what is due next, if that is by then, and run it."""
@@ -129,8 +140,9 @@ class Life:
 
     def bury(self) -> None:
         """Free what the dead node left in memory; nothing of it acts."""
-        node = self.app._node
+        node = self.app.made
         if node is not None:
-            for resident in node.residents:
+            for resident in getattr(node, "residents", ()):
                 resident.execution.drop()
+            node.let_go()
         self.loop.abandon()

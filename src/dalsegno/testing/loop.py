@@ -51,6 +51,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.unhandled: list[BaseException] = []
+        #: what ended it: code that catches everything on its way runs no further than to its next wait
+        self.died: BaseException | None = None
         self._ready: deque[_Handle] = deque()
         self._timers: list[tuple[int, int, _Handle]] = []
         self._timer_count = 0
@@ -96,6 +98,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 raise
             except BaseException as error:
                 self.unhandled.append(error)
+            if self.died is not None:
+                raise self.died
         return bool(ready or (timers and timers[0][0] <= elapsed))
 
     def jump(self, until: int) -> bool:
