@@ -96,9 +96,11 @@ class Client:
 
     async def until(self, id: str, *statuses: str) -> str:
         """Wait until an instance stands so."""
-        while (status := await self.app.get(id).status()) not in statuses:
+        while True:
+            status = await self.app.get(id).status()
+            if status in statuses:
+                return status
             await asyncio.sleep(_LOOK_SECONDS)
-        return status
 
     async def signal(self, name: str, token: str, to: str) -> None:
         await self.call("publish", to, lambda: self.app.publish(w.Signal(name, token)), name)
@@ -236,13 +238,18 @@ async def holdouts(c: Client, id: str, r: Random) -> None:
 async def victims(c: Client, id: str, r: Random) -> None:
     await c.start(w.guardian, id, f"{id}-ward")
     await asyncio.sleep(r.random() * 0.05)
-    while not [i async for i in c.app.list(id_prefix=f"{id}-ward")]:
-        await asyncio.sleep(_LOOK_SECONDS)
-    ward = c.app.get(f"{id}-ward")
+    ward = await _appearing(c, f"{id}-ward")
     await c.call("terminate", ward.id, lambda: ward.terminate("enough"))
     expect(isinstance(await c.result(ward.id), ProcessTerminated), id)
     found = await c.result(id)
     expect(isinstance(found, str), f"{id}: {found!r}")
+
+
+async def _appearing(c: Client, id: str) -> Run[Any]:
+    while True:
+        async for instance in c.app.list(id_prefix=id):
+            return c.app.get(instance.id)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def pauses(c: Client, id: str, r: Random) -> None:
@@ -307,9 +314,8 @@ async def duels(c: Client, id: str, r: Random) -> None:
 GOALS = {
     goal.__name__: goal
     for goal in (
-        sequences, fans, threads, orders, sleepers, listeners, talkers, impatients, parents, renewals, tallies, questions,
-        holdouts, victims, pauses, repairs, meddlers, ledgers,
-        duels,
+        sequences, fans, threads, orders, sleepers, listeners, talkers, impatients, parents, renewals, tallies,
+        questions, holdouts, victims, pauses, repairs, meddlers, ledgers, duels,
     )
 }  # fmt: skip
 

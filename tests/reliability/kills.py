@@ -48,6 +48,8 @@ class Strike(msgspec.Struct):
     full_after: int = -1
     disk_log: str = ""
     checkpoint_pages: int = 0
+    #: every run is long enough for it
+    must: bool = False
 
     @property
     def on_disk(self) -> bool:

@@ -1,168 +1,271 @@
-"""The lanes: each runs for a while, counts what it did, and tells every violation with the seed that replays it."""
+"""The lanes: each runs its worlds over seeds, adds up what they came to, and says what broke."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from random import Random
+from typing import Any
 
-import msgspec
-from tests.reliability import programs, witness
 from tests.reliability.kills import Round, Strike, Tally
-from tests.reliability.planted import BUGS
 from tests.reliability.power import PowerRound, PowerTally
+from tests.reliability.programs import differences, is_racy, tree_of
+from tests.reliability.report import Result
 from tests.reliability.simulation import Simulation
+from tests.reliability.workers import CORES, preloaded, spread, with_witness
 
-from dalsegno.kernel import points
+from dalsegno.kernel.points import POINTS
+
+#: points that the memory store has not
+_ONLY_ON_SQLITE = frozenset({"transaction.before", "transaction.after", "migrate.before", "migrate.after"})
+_CRASHES_A_WORLD = 30
+_PORTION = 10
 
 
-class Result(msgspec.Struct):
-    """What a lane came to. `runs` are what the bound is taken from."""
+# -- simulation ----------------------------------------------------------------------------------------
 
-    lane: str
-    runs: int = 0
-    figures: dict[str, int | str] = {}
+
+def simulate(seeds: range) -> dict[str, Any]:
+    """Some simulated worlds."""
+    reached, crashed, faults = Counter[str](), Counter[str](), Counter[str]()
     violations: list[str] = []
-    seconds: float = 0.0
-
-
-@contextmanager
-def a_witness() -> Iterator[str]:
-    """A witness process and the socket it listens at."""
-    with tempfile.TemporaryDirectory(prefix="dalsegno-witness-") as folder:
-        path = str(Path(folder) / "socket")
-        process = witness.start(path)
-        try:
-            yield path
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _seeds(first: int, seconds: float, least: int) -> Iterator[int]:
-    """Seeds from the first on until the time is up, at least so many."""
-    ends = time.monotonic() + seconds
-    seed = first
-    while time.monotonic() < ends or seed < first + least:
-        yield seed
-        seed += 1
-
-
-def simulation(first: int, seconds: float) -> Result:
-    """Simulated worlds on the memory store: crashes, freezes and takeovers at named points."""
-    result = Result("simulation")
-    faults: Counter[str] = Counter()
-    for seed in _seeds(first, seconds, 20):
-        world = Simulation(seed)
-        result.violations += [f"seed {seed}: {text}" for text in world.run()]
-        result.runs += 1
+    seconds = effects = 0.0
+    for seed in seeds:
+        # A world without crashes now and then: a restart mends what was only forgotten in memory.
+        world = Simulation(seed, _CRASHES_A_WORLD if seed % 4 else 0)
+        violations += [f"seed {seed}: {text}" for text in world.run()]
+        reached.update(world.reached)
+        crashed.update(world.crashed_at)
         faults.update(world.faults)
-        faults["points passed"] += sum(world.reached.values())
-        faults["crashes"] += sum(world.crashed_at.values())
-    result.figures = {"worlds": result.runs, **dict(faults)}
-    return result
+        seconds += world.clock.elapsed_seconds
+        effects += len(world.world.effects)
+    return {
+        "worlds": len(seeds), "reached": reached, "crashed": crashed, "faults": faults, "virtual": seconds,
+        "effects": effects, "violations": violations,
+    }  # fmt: skip
 
 
-def kills(first: int, seconds: float) -> Result:
-    """Real engine processes, killed or frozen at every named point; effects counted by the witness."""
-    result, tally = Result("kills"), Tally()
-    with a_witness() as path:
-        for seed in _seeds(first, seconds, len(points.POINTS)):
-            chance = Random(seed)
-            strikes = [Strike(points.POINTS[(seed + k) % len(points.POINTS)], chance.randint(1, 12)) for k in range(3)]
-            tally.add(Round(path, seed, strikes).run())
-    struck = {name for name in points.POINTS if tally.struck.get(name)}
-    passed = {name for name in points.POINTS if tally.passed.get(name)}
-    result.runs = tally.kills + tally.freezes
-    result.violations = list(tally.violations)
-    result.figures = {
-        "rounds": tally.rounds,
-        "kills": tally.kills,
-        "freezes past the lease": tally.freezes,
-        "effects": tally.effects,
-        "effects repeated under the same key": tally.repeated,
-        "points declared": len(points.POINTS),
-        "points reached": len(passed),
-        "points killed at": len(struck),
+def simulation(seed: int, crashes: int) -> Result:
+    """Worlds until so many crashes have happened."""
+    began = time.monotonic()
+    reached, crashed, faults = Counter[str](), Counter[str](), Counter[str]()
+    total: Counter[str] = Counter()
+    violations: list[str] = []
+
+    def portions() -> Any:
+        for number in count():
+            if sum(crashed.values()) >= crashes:
+                return
+            yield range(seed + number * _PORTION, seed + (number + 1) * _PORTION)
+
+    for found in spread(simulate, portions()):
+        reached.update(found["reached"])
+        crashed.update(found["crashed"])
+        faults.update(found["faults"])
+        total.update({name: found[name] for name in ("worlds", "virtual", "effects")})
+        violations += found["violations"]
+    declared = [point for point in POINTS if point not in _ONLY_ON_SQLITE]
+    violations += [f"no crash ever happened at {point}" for point in declared if not crashed[point]]
+    figures: dict[str, int | str] = {
+        "worlds": int(total["worlds"]),
+        "crashes": faults["crash"],
+        "points with a crash": f"{sum(crashed[p] > 0 for p in declared)} of {len(declared)}",
+        "frozen nodes": faults["freeze"],
+        "of them fenced after a takeover": faults["fenced"],
+        "effects": int(total["effects"]),
+        "virtual hours": int(total["virtual"] / 3600),
     }
-    missed = sorted(set(points.POINTS) - passed)
-    if missed and seconds >= 20:
-        result.violations.append(f"points never reached: {', '.join(missed)}")
-    return result
+    return Result("simulation", time.monotonic() - began, faults["crash"] + faults["freeze"], figures, violations)
 
 
-def power(first: int, seconds: float) -> Result:
-    """Power cuts on SQLite: writes that were not synced are dropped, kept in part, or torn."""
-    tally = PowerTally()
-    with a_witness() as path:
-        for seed in _seeds(first, seconds, 2):
-            tally.add(PowerRound(path, seed, images=40, resumed=2).run())
-    return Result(
-        "power",
-        tally.images,
-        {
-            "runs": tally.runs,
-            "writes": tally.writes,
-            "syncs": tally.syncs,
-            "images": tally.images,
-            "acknowledged": tally.acknowledged,
-            "resumed": tally.resumed,
-        },
-        tally.violations,
-    )
+# -- kill -9 -------------------------------------------------------------------------------------------
 
 
-def disk(first: int, seconds: float) -> Result:
-    """The disk fails: the k-th sync returns an error, or no space is left; the node stops by itself."""
-    tally = Tally()
-    with a_witness() as path:
-        for seed in _seeds(first, seconds, 3):
-            chance = Random(seed)
-            failing = Strike("", 0, fail_sync=1 + seed % 50)
-            full = Strike("", 0, full_after=chance.randint(0, 400_000))
-            tally.add(Round(path, seed, [failing, full]).run())
-    figures: dict[str, int | str] = {"rounds": tally.rounds, "stopped by itself": tally.stopped}
-    return Result("disk", tally.rounds, figures, tally.violations)
+def strikes_for(seed: int, point: str) -> list[Strike]:
+    """What ends the lives of a round: the first at the given point, the others anywhere."""
+    chance = Random(seed)
+    passing = 1 + int(chance.expovariate(1 / 5)) if not point.startswith(("lease", "migrate", "recover")) else 1
+    strikes = [Strike(point, passing)]
+    for _ in range(chance.randint(2, 4)):
+        kind = chance.random()
+        if kind < 0.15:
+            strikes.append(Strike("", 0, after_seconds=0.02 + chance.random() * 0.2))
+        elif kind < 0.25:
+            strikes.append(Strike(chance.choice(_FREEZING), 1 + int(chance.expovariate(1 / 5)), signal.SIGSTOP))
+        else:
+            strikes.append(Strike(chance.choice(POINTS), 1 + int(chance.expovariate(1 / 3))))
+    return strikes
 
 
-def random_programs(first: int, seconds: float) -> Result:
-    """Random processes: live, crashed, replayed, and on both stores, they come to the same."""
-    result = Result("programs")
-    crashes = 0
-    for seed in _seeds(first, seconds, 10):
-        found = programs.differences(programs.tree_of(seed), [2 * seed, 2 * seed + 1])
-        result.violations += [f"seed {seed}: {text}" for text in found]
-        result.runs += 1
-        crashes += 2
-    result.figures = {"programs": result.runs, "runs with crashes": crashes}
-    return result
+#: a node that has no lease yet, or is just reading what is there, can't be frozen out of anything
+_FREEZING = [point for point in POINTS if not point.startswith(("migrate", "recover", "lease"))]
 
 
-def planted(first: int, seconds: float) -> Result:
-    """Bugs planted on purpose: the lane that has to find each one does."""
-    result = Result("planted")
-    for name, (_, lane) in BUGS.items():
-        command = [sys.executable, "-m", "tests.reliability", "--plant", name, "--lane", lane, "--seed", str(first)]
-        done = subprocess.run([*command, "--seconds", str(_SECONDS_A_BUG)], capture_output=True, text=True)
-        result.runs += 1
-        if done.returncode != 1:
-            result.violations.append(f"the planted bug {name} was not found by the lane {lane}\n{done.stderr[-2000:]}")
-    result.figures = {"planted": len(BUGS), "found": len(BUGS) - len(result.violations)}
-    return result
+def kill(jobs: list[tuple[int, str]]) -> Tally:
+    """Some rounds of kills, each with a point that the first kill is meant for."""
+
+    def work(jobs: list[tuple[int, str]], socket_path: str) -> Tally:
+        tally = Tally()
+        for seed, point in jobs:
+            tally.add(Round(socket_path, seed, strikes_for(seed, point)).run())
+        return tally
+
+    return with_witness(work, jobs)
 
 
-_SECONDS_A_BUG = 12
-LANES: dict[str, Callable[[int, float], Result]] = {
-    "simulation": simulation,
-    "kills": kills,
-    "power": power,
-    "disk": disk,
-    "programs": random_programs,
-    "planted": planted,
+def kills(seed: int, each: int) -> Result:
+    """Kills until every point has had its share of rounds, and those never struck a few more."""
+    began = time.monotonic()
+    total = Tally()
+    for jobs in _rounds(seed, each, total):
+        # They wait more than they work.
+        for tally in spread(kill, jobs, 2 * CORES):
+            total.add(tally)
+    never = [point for point in POINTS if not total.struck.get(point)]
+    total.violations += [f"no kill ever happened at {point}" for point in never]
+    figures: dict[str, int | str] = {
+        "rounds": total.rounds,
+        "kills": total.kills,
+        "points with a kill": f"{len(POINTS) - len(never)} of {len(POINTS)}",
+        "fewest kills at a point": min(total.struck.get(point, 0) for point in POINTS),
+        "frozen nodes": total.freezes,
+        "of them fenced after a takeover": total.fenced,
+        "effects at the witness": total.effects,
+        "of them repeated after a kill": total.repeated,
+    }
+    return Result("kills", time.monotonic() - began, total.kills + total.freezes, figures, total.violations)
+
+
+def _rounds(seed: int, each: int, total: Tally) -> Any:
+    order = [(seed + number, point) for number, point in enumerate(POINTS * each)]
+    yield [order[i : i + 8] for i in range(0, len(order), 8)]
+    for again in range(4):
+        missed = [point for point in POINTS if not total.struck.get(point)]
+        yield [[(seed + 100_000 * (again + 1) + n, point)] for n, point in enumerate(missed * 4)]
+
+
+# -- power and disk ------------------------------------------------------------------------------------
+
+
+def cut(job: tuple[int, int]) -> PowerTally:
+    """One run and power cuts along it; every fifth has had a sync that failed before."""
+
+    def work(job: tuple[int, int], socket_path: str) -> PowerTally:
+        seed, images = job
+        failing = Random(seed).randint(4, 20) if seed % 5 == 0 else 0
+        return PowerRound(socket_path, seed, images, 2, failing).run()
+
+    return with_witness(work, job)
+
+
+def power(seed: int, runs: int, images: int) -> Result:
+    """Power cuts."""
+    began = time.monotonic()
+    total = PowerTally()
+    with preloaded():
+        for tally in spread(cut, [(seed + number, images) for number in range(runs)]):
+            total.add(tally)
+    figures: dict[str, int | str] = {
+        "runs": total.runs,
+        "writes": total.writes,
+        "syncs": total.syncs,
+        "images": total.images,
+        "acknowledgements looked up": total.acknowledged,
+        "images on which the engine went on to the end": total.resumed,
+    }
+    return Result("power", time.monotonic() - began, total.images, figures, total.violations)
+
+
+def fail_disk(jobs: list[tuple[int, Strike]]) -> Tally:
+    """Some rounds on a disk that fails."""
+
+    def work(jobs: list[tuple[int, Strike]], socket_path: str) -> Tally:
+        tally = Tally()
+        for seed, strike in jobs:
+            one = Round(socket_path, seed, [strike])
+            one.beside = []
+            found = one.run()
+            if strike.must and not found.stopped:
+                found.violations.append(f"seed {seed}: the node did not stop at {strike}")
+            tally.add(found)
+        return tally
+
+    return with_witness(work, jobs)
+
+
+def disk(seed: int, syncs: int, sizes: int) -> Result:
+    """Each of the first syncs fails once; the disk is full after so many bytes."""
+    began = time.monotonic()
+    total = Tally()
+    jobs = [(seed + k, Strike("", 0, fail_sync=k, must=k <= 15)) for k in range(1, syncs + 1)]
+    jobs += [(seed + k, Strike("", 0, full_after=k * 70_000)) for k in range(sizes)]
+    with preloaded():
+        for tally in spread(fail_disk, [jobs[i : i + 4] for i in range(0, len(jobs), 4)]):
+            total.add(tally)
+    figures: dict[str, int | str] = {
+        "failed syncs": syncs,
+        "full disks": sizes,
+        "nodes that stopped": total.stopped,
+        "effects at the witness": total.effects,
+    }
+    return Result("disk", time.monotonic() - began, total.stopped, figures, total.violations)
+
+
+# -- programs ------------------------------------------------------------------------------------------
+
+
+def run_programs(seeds: range) -> dict[str, Any]:
+    """Some random programs."""
+    violations: list[str] = []
+    racy = 0
+    for seed in seeds:
+        tree = tree_of(seed)
+        racy += is_racy(tree)
+        violations += [f"seed {seed}: {text}" for text in differences(tree, [seed, seed + 1])]
+    return {"programs": len(seeds), "racy": racy, "violations": violations}
+
+
+def programs(seed: int, number: int) -> Result:
+    """Random programs, run in every way."""
+    began = time.monotonic()
+    total: Counter[str] = Counter()
+    violations: list[str] = []
+    portions = [range(seed + i, seed + min(i + _PORTION, number)) for i in range(0, number, _PORTION)]
+    for found in spread(run_programs, portions):
+        total.update({"programs": found["programs"], "racy": found["racy"]})
+        violations += found["violations"]
+    figures: dict[str, int | str] = {
+        "programs": total["programs"],
+        "ways each is run": 4,
+        "compared in full": total["programs"] - total["racy"],
+    }
+    return Result("programs", time.monotonic() - began, total["programs"], figures, violations)
+
+
+LANES: dict[str, dict[str, Callable[[int], Result]]] = {
+    "simulation": {
+        "test": partial(simulation, crashes=3_000),
+        "quick": partial(simulation, crashes=100_000),
+        "deep": partial(simulation, crashes=2_000_000),
+    },
+    "kills": {"test": partial(kills, each=1), "quick": partial(kills, each=5), "deep": partial(kills, each=150)},
+    "power": {
+        "test": partial(power, runs=4, images=50),
+        "quick": partial(power, runs=24, images=100),
+        "deep": partial(power, runs=200, images=100),
+    },
+    "disk": {
+        "test": partial(disk, syncs=8, sizes=4),
+        "quick": partial(disk, syncs=32, sizes=12),
+        "deep": partial(disk, syncs=60, sizes=60),
+    },
+    "programs": {
+        "test": partial(programs, number=40),
+        "quick": partial(programs, number=600),
+        "deep": partial(programs, number=20_000),
+    },
 }

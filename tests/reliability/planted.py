@@ -1,6 +1,6 @@
 """Bugs, planted on purpose: a harness that doesn't find them proves nothing.
 
-    python -m tests.reliability.planted NAME      plants one and says what finds it
+    python -m tests.reliability.planted NAME      plants one and says what found it
 
 Each replaces a function of the engine, the kernel or a store in this process; the product knows nothing of it.
 """
@@ -8,6 +8,7 @@ Each replaces a function of the engine, the kernel or a store in this process; t
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -275,3 +276,19 @@ BUGS: dict[str, tuple[Callable[[], None], str]] = {
     }.items()
     for plant in plants
 }  # fmt: skip
+
+
+def hunt(name: str) -> str | None:
+    """Plant a bug in this process and run its lane until it shows; what showed, `None` if nothing did."""
+    # Here, so that whoever only wants the names needs nothing else.
+    from tests.reliability.hunts import HUNTS
+
+    plant, lane = BUGS[name]
+    plant()
+    return HUNTS[lane]()
+
+
+if __name__ == "__main__":
+    shown = hunt(sys.argv[1])
+    sys.stdout.write(f"{shown or 'nothing'}\n")
+    sys.exit(0 if shown else 1)

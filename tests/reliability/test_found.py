@@ -17,6 +17,7 @@ from tests.reliability.virtual import Clock, VirtualLoop
 
 from dalsegno import App, Retry, process, publish, saga, wait_for
 from dalsegno.errors import Fenced, ProcessCancelled, StoreOwned
+from dalsegno.instance import Run
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.limits import Limits
 from dalsegno.stores.memory.store import MemoryStore
@@ -186,11 +187,18 @@ def test_an_instance_that_stops_a_step_in_its_backoff_is_found_after_a_crash(mon
         assert world("hasties", seed=seed, crashes=30, lease_seconds=10.0) == []
 
 
+async def _undoing(run: Run[Any]) -> bool:
+    while True:
+        done = [r.entry.step for r in await run.history() if isinstance(r.entry, e.StepCompleted)]
+        if "undo:ship" in done:
+            return True
+        await asyncio.sleep(0.001)
+
+
 def test_a_saga_that_was_cancelled_while_it_was_undone_can_be_retried() -> None:
     async def work(app: App) -> None:
         run = await app.start(workload.order, 4, id="x")
-        while not any(r.entry.step == "undo:ship" for r in await run.history() if isinstance(r.entry, e.StepCompleted)):
-            await asyncio.sleep(0.001)
+        assert await _undoing(run)
         await run.cancel()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):

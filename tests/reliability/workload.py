@@ -384,6 +384,6 @@ async def ledger(count: int) -> list[str]:
 
 
 PROCESSES = [
-    sequence, threaded, fan, order, sleeper, listener, talker, impatient, child, parent, rounds, tally, question, holdout,
-    victim, guardian, broken, ledger,
+    sequence, threaded, fan, order, sleeper, listener, talker, impatient, child, parent, rounds, tally, question,
+    holdout, victim, guardian, broken, ledger,
 ]  # fmt: skip
