@@ -6,13 +6,15 @@ each dispatch, each effect, each entry. A crash leaves what was committed, and n
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dalsegno.authoring.process import Process
+from dalsegno.engine import interpreter
 from dalsegno.testing.life import Crash
 from dalsegno.testing.run import LabRun
 
@@ -82,11 +84,12 @@ class Trial:
         """Crash once at each point that a calm run passes."""
         begun = time.perf_counter()
         calm = self._calm()
-        failures = [
-            (f"crash point {number + 1} of {len(calm.names)} ({calm.place(number)})", error)
-            for number in range(len(calm.names))
-            if (error := self._crashed([number], calm)) is not None
-        ]
+        with tuned():
+            failures = [
+                (f"crash point {number + 1} of {len(calm.names)} ({calm.place(number)})", error)
+                for number in range(len(calm.names))
+                if (error := self._crashed([number], calm)) is not None
+            ]
         self._report(failures, len(calm.names))
         return Report(len(calm.names), time.perf_counter() - begun)
 
@@ -96,11 +99,12 @@ class Trial:
         calm = self._calm()
         chance = random.Random(self.lab.seed)
         failures = []
-        for _ in range(times):
-            gaps = [chance.randrange(len(calm.names)) for _ in range(crashes)]
-            error = self._crashed(gaps, calm)
-            if error is not None:
-                failures.append((f"crashes {', '.join(str(gap) for gap in gaps)} points after each other", error))
+        with tuned():
+            for _ in range(times):
+                gaps = [chance.randrange(len(calm.names)) for _ in range(crashes)]
+                error = self._crashed(gaps, calm)
+                if error is not None:
+                    failures.append((f"crashes {', '.join(str(gap) for gap in gaps)} points after each other", error))
         self._report(failures, times)
         return Report(times * crashes, time.perf_counter() - begun)
 
@@ -147,6 +151,16 @@ class Trial:
         more = f"\n(and {len(failures) - _SHOWN_FAILURES} more)" if len(failures) > _SHOWN_FAILURES else ""
         text = f"{self.process.name} doesn't survive {len(failures)} of {tried} crashes:\n{shown}{more}"
         raise AssertionError(text) from failures[0][1]
+
+
+@contextlib.contextmanager
+def tuned() -> Iterator[None]:
+    """Keep the interpreter tuned from one node to the next: each change of the collector costs a look."""
+    interpreter.tune()
+    try:
+        yield
+    finally:
+        interpreter.restore()
 
 
 class Calm:

@@ -70,6 +70,8 @@ class LabApp(App):
 
 def without_housekeeping(limits: Limits) -> Limits:
     """Limits under which nothing happens by the clock but what instances wait for."""
+    if limits.poll_seconds == _NEVER_SECONDS:
+        return limits
     return msgspec.structs.replace(
         limits, lease_seconds=_NEVER_SECONDS, timer_window_seconds=_NEVER_SECONDS, poll_seconds=_NEVER_SECONDS
     )

@@ -20,6 +20,8 @@ from dalsegno.testing.stage import Stage
 
 T = TypeVar("T")
 
+_LIMITS = without_housekeeping(Limits())
+
 LONG = "3650d"
 """How far time jumps for somebody who waits."""
 
@@ -37,7 +39,7 @@ class World:
     ) -> None:
         self.seed = seed
         self.namespace = namespace
-        self.limits = without_housekeeping(limits or Limits())
+        self.limits = without_housekeeping(limits) if limits is not None else _LIMITS
         self._start = start
         self._processes = None if processes is None else list(processes)
         self._clock = Clock(start)
