@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,25 +29,24 @@ class Stored:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._locks: dict[int, asyncio.Lock] = {}
+        # A lock lives for as long as somebody refers to it, the waiting ones too.
+        self._locks: weakref.WeakValueDictionary[int, asyncio.Lock] = weakref.WeakValueDictionary()
 
     @contextlib.asynccontextmanager
     async def _alone(self, key: int, *statuses: str) -> AsyncIterator[Loaded]:
         """An instance that nobody else changes meanwhile. Raises `Refused` unless it is in one of the statuses."""
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                await self._node.settled()
-                loaded = await self._node.store.load([key])
-                if not loaded:
-                    raise NotFound(f"no instance has the key {key}")
-                row = loaded[0].row
-                if statuses and row.status not in statuses:
-                    raise Refused(f"instance {row.id!r} is {row.status} already")
-                yield loaded[0]
-        finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        async with lock:
+            await self._node.settled()
+            loaded = await self._node.store.load([key])
+            if not loaded:
+                raise NotFound(f"no instance has the key {key}")
+            row = loaded[0].row
+            if statuses and row.status not in statuses:
+                raise Refused(f"instance {row.id!r} is {row.status} already")
+            yield loaded[0]
 
     async def _append(self, item: Loaded, entry: Any, status: str, done: Done | None = None, **fields: Any) -> None:
         """Write an entry, a status and the reply to whoever asked, in one commit."""
