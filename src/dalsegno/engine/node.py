@@ -116,8 +116,8 @@ class Node:
     async def close(self) -> None:
         """Let running steps end, write what they did, give the lease back."""
         self.closing = True
+        deadline = self.loop.time() + _GRACE_SECONDS
         if self.failure is None:
-            deadline = self.loop.time() + _GRACE_SECONDS
             while (self._running_jobs() or self._shadows) and self.loop.time() < deadline and self.failure is None:
                 await self.pause()
         for task in list(self._tasks):
@@ -125,13 +125,13 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.steps.close()
         self.timers.close()
-        for resident in self.residents:
-            resident.gone = True
-            resident.execution.drop()
+        self._drop_residents()
         try:
             # A commit may begin what was started, which writes again.
             while self.failure is None and not self.committer.idle:
                 await self.settled()
+            while self._shadows and self.failure is None and self.loop.time() < deadline:
+                await self.pause()
         except StoreError:
             # `_failed` has reported it; the journal holds what was acknowledged.
             pass
@@ -139,6 +139,10 @@ class Node:
         self.committer.fail(closed)
         self.operations.fail(closed)
         self.results.fail(closed)
+        self._drop_residents()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.store.close()
         self.let_go()
         self._stopped.set()
@@ -149,6 +153,11 @@ class Node:
             interpreter.restore()
             watchdog.unwatch(self._watched)
             self._watched = None
+
+    def _drop_residents(self) -> None:
+        for resident in self.residents:
+            resident.gone = True
+            resident.execution.drop()
 
     def _running_jobs(self) -> bool:
         return any(job is not None for resident in self.residents for job in resident.jobs.values())

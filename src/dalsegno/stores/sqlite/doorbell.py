@@ -51,13 +51,20 @@ class Doorbell:
             while True:
                 data, address = self._socket.recvfrom(64)
                 if data == _WATCH:
-                    self._watchers[address[1]] = time.monotonic() + _WATCH_SECONDS
+                    self._welcome(address[1])
                 else:
                     heard = True
         if heard:
             self._rung.set()
             for callback in self._callbacks:
                 callback()
+
+    def _welcome(self, port: int) -> None:
+        moment = time.monotonic()
+        if self._watchers.get(port, 0.0) < moment:
+            # Something may have been written between its look and its wish to hear: it looks again.
+            self.ring(port)
+        self._watchers[port] = moment + _WATCH_SECONDS
 
     def ring(self, port: int) -> None:
         """Ring a neighbour's bell."""
