@@ -194,10 +194,11 @@ class World:
         Raises `Stuck` where something is still due after that time, as with a process that never ends.
         """
         until = self._until(within)
-        self._pass_time(self._clock.elapsed)
-        while self._is_busy():
-            # A node that starts after a crash may have done all that was left.
-            if not self._step(until) and self._is_busy():
+        while True:
+            self._pass_time(self._clock.elapsed)
+            if not self._is_busy():
+                return
+            if not self._step(until):
                 raise Stuck(f"the lab isn't idle after {within}:\n" + self._stuck("").partition("\n")[2])
 
     def _is_busy(self) -> bool:
