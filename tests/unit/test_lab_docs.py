@@ -21,7 +21,8 @@ def test_the_guides_examples_run(pytester: pytest.Pytester) -> None:
     shop, *tests = blocks()
     pytester.makepyfile(shop=shop, test_shop=_HEAD + "\n".join(tests))
 
-    result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider")
+    # In a process of its own: other tests have a module of the same name.
+    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
 
     assert result.ret == 0, result.stdout.str()
     assert result.parseoutcomes()["passed"] > 100
