@@ -7,7 +7,8 @@ after a crash at each entry. A test whose process isn't deterministic fails what
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dalsegno.stores.sqlite.store import SqliteStore
 
 _TEST_SECONDS = 60
 _PREFIXES = 40
+_RAM = Path("/dev/shm")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -108,9 +110,11 @@ def _replay_prefixes(app: App, item: Loaded) -> None:
 
 
 @pytest.fixture
-def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> OpenApp:
+def open_app(request: pytest.FixtureRequest) -> Iterator[OpenApp]:
     # Another module's test may have declared a process of the same name meanwhile.
     for value in vars(request.module).values():
         if isinstance(value, Process):
             declare(value)
-    return OpenApp(tmp_path)
+    # A real file, in memory where the system has a place for that: hundreds of small databases are made here.
+    with tempfile.TemporaryDirectory(dir=_RAM if _RAM.is_dir() else None) as folder:
+        yield OpenApp(Path(folder))

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar, get_args, overload
 
 import msgspec
 
@@ -143,6 +143,28 @@ class App:
 
     # -- verbs -------------------------------------------------------------------------------------
 
+    @overload
+    async def start(
+        self,
+        process: Process[P, T],
+        *args: Any,
+        id: str | None = None,
+        if_exists: IfExists = "same",
+        by: str | None = None,
+        tx: Any = None,
+        **kwargs: Any,
+    ) -> Run[T]: ...
+    @overload
+    async def start(
+        self,
+        process: str,
+        *args: Any,
+        id: str | None = None,
+        if_exists: IfExists = "same",
+        by: str | None = None,
+        tx: Any = None,
+        **kwargs: Any,
+    ) -> Run[Any]: ...
     async def start(
         self,
         process: Process[P, T] | str,
@@ -197,6 +219,10 @@ class App:
             raise DefinitionError(f"no process {name!r} is declared here; known: {names}")
         return max(found, key=lambda spec: spec.version)
 
+    @overload
+    def get(self, id: str, result_type: type[T]) -> Run[T]: ...
+    @overload
+    def get(self, id: str, result_type: Any = Any) -> Run[Any]: ...
     def get(self, id: str, result_type: Any = Any) -> Run[Any]:
         """A handle to an existing instance."""
         return Run(self._open, self.namespace, id, result_type, None)

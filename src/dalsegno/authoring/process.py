@@ -43,10 +43,11 @@ class Process(Generic[P, T]):
         """The name in journals."""
         return self.spec.name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, T]:
+        # `object`, not `Any`: with an `Any` in it mypy gives up on asyncio.gather's overloads.
         found = running()
         if found is None:
-            return cast("Coroutine[Any, Any, T]", self.spec.function(*args, **kwargs))
+            return cast("Coroutine[object, object, T]", self.spec.function(*args, **kwargs))
         return _await_child(found, self.spec, args, kwargs)
 
 

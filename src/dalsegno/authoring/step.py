@@ -46,10 +46,11 @@ class Step(Generic[P, T]):
         """The name in journals."""
         return self.spec.name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, T]:
+        # `object`, not `Any`: with an `Any` in it mypy gives up on asyncio.gather's overloads.
         execution = running()
         if execution is None:
-            return cast("Coroutine[Any, Any, T]", self.spec.function(*args, **kwargs))
+            return cast("Coroutine[object, object, T]", self.spec.function(*args, **kwargs))
         return execution.call_step(self.spec, args, kwargs)
 
     def using(

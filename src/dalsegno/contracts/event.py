@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -49,6 +49,18 @@ class Event(msgspec.Struct, metaclass=EventMeta):
     >>> Delivered("1").order_id
     '1'
     """
+
+    if TYPE_CHECKING:
+
+        def __init_subclass__(
+            cls,
+            *,
+            topic: str | None = None,
+            key: str | None = None,
+            version: int = 1,
+            reply: Any = None,
+            **options: Any,
+        ) -> None: ...
 
     event_type: ClassVar[str] = "Event"
     event_topic: ClassVar[str] = "Event"
