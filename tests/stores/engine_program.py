@@ -1,6 +1,7 @@
 """An engine in a process of its own: it starts instances and says which starts were acknowledged.
 
-    engine_program.py PATH COUNT [--name NAME] [--lease SECONDS] [--file-limit BYTES] [--take-over] [--settle] [--wait]
+    engine_program.py PATH COUNT [--name NAME] [--lease SECONDS] [--file-limit BYTES] [--fail-sync N]
+                      [--take-over] [--settle] [--wait]
 
 It prints `owns` once it owns the file, `ack ID` for each start, `settled` when every instance has ended, and
 `stopped ERROR: message` when the store stops it.
@@ -14,6 +15,7 @@ import resource
 import sys
 
 from dalsegno import App, Limits, StoreError, StoreOwned, process, step
+from dalsegno.testing import chaos
 
 
 @step
@@ -33,6 +35,9 @@ def say(*words: object) -> None:
 
 async def work(arguments: argparse.Namespace) -> None:
     app = App(f"sqlite:///{arguments.path}", limits=Limits(lease_seconds=arguments.lease), name=arguments.name)
+    if arguments.fail_sync:
+        # Before the file is opened: files that are open already are not watched.
+        chaos.arm(arguments.path, fail_sync=arguments.fail_sync)
     if arguments.take_over:
         await take_over(app)
     async with app:
@@ -67,6 +72,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--name", default="engine")
     parser.add_argument("--file-limit", type=int)
+    parser.add_argument("--fail-sync", type=int, default=0)
     parser.add_argument("--lease", type=float, default=10.0)
     parser.add_argument("--wait", action="store_true")
     parser.add_argument("--settle", action="store_true")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dalsegno import App, Run, StoreCorrupt, StoreError, StoreFull, StoreIO, Sto
 from dalsegno.kernel.ports import Store
 from dalsegno.stores.sqlite import connection as connection_module
 from dalsegno.stores.sqlite.store import SqliteStore
+from dalsegno.testing import chaos
 
 PROGRAM = str(Path(__file__).parent / "engine_program.py")
 
@@ -39,10 +41,12 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "orders.db")
 
 
-def start_until_stopped(*arguments: str, wrap: tuple[str, ...] = ()) -> tuple[list[str], str]:
+def start_until_stopped(
+    *arguments: str, wrap: tuple[str, ...] = (), environment: dict[str, str] | None = None
+) -> tuple[list[str], str]:
     """Run an engine that meets a fault: the acknowledged ids, and what stopped it."""
     command = [*wrap, sys.executable, PROGRAM, *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     lines = ran.stdout.splitlines()
     assert ran.returncode == 3, ran.stdout + ran.stderr
     return [line.removeprefix("ack ") for line in lines if line.startswith("ack ")], lines[-1]
@@ -137,6 +141,16 @@ async def test_a_write_that_fails_stops_the_node_and_loses_nothing(path: str) ->
 async def open_and_start(path: str) -> None:
     async with App(f"sqlite:///{path}", processes=[keeping_text]) as app:
         await (await app.start(keeping_text, "more")).result()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+async def test_a_sync_that_fails_stops_the_node_although_sqlite_would_go_on(path: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "LD_PRELOAD": chaos.build(tmp_path)}
+    acknowledged, stopped = start_until_stopped(path, "100000", "--fail-sync", "40", environment=environment)
+
+    assert stopped.startswith("stopped StoreIO")
+    assert 0 < len(acknowledged) <= 40
+    assert set(acknowledged) <= await completed(path)
 
 
 async def test_a_file_that_is_no_database_is_named(path: str) -> None:
