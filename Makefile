@@ -34,7 +34,8 @@ check: install
 	$(BIN)/pytest tests/unit
 
 test: install
-	$(BIN)/pytest --doctest-modules src tests
+	$(BIN)/pytest --doctest-modules src
+	$(BIN)/pytest tests
 
 verify: install
 	$(BIN)/python -m tests.reliability
