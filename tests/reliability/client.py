@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Any, Protocol
@@ -302,6 +303,53 @@ async def ledgers(c: Client, id: str, r: Random) -> None:
     expect(isinstance(await c.result(id), list), id)
 
 
+async def slowpokes(c: Client, id: str, r: Random) -> None:
+    long_attempts = r.choice([0, 1, 2, 9])
+    await c.start(w.slowpoke, id, long_attempts)
+    found = await c.result(id)
+    expect(isinstance(found, list) == (long_attempts < 9), f"{id} with {long_attempts}: {found!r}")
+
+
+async def deadlines(c: Client, id: str, r: Random) -> None:
+    """An answer counts if it was acknowledged, and only then if it came in time."""
+    await c.start(w.deadline, id, 0.03)
+    await asyncio.sleep(r.random() * 0.05)
+    for task in await c.app.tasks("clerk", state=None):
+        if task.instance == id:
+            await c.call("answer", id, lambda t=task.id: c.app.answer(t, "yes", by="clara"))  # type: ignore[misc]
+    found = await c.result(id)
+    expect(found in ("yes", "too late"), f"{id}: {found!r}")
+    expect(found == "yes" or c.log.done("answer", id, "") is None, f"I12 {id}: an acknowledged answer did not count")
+
+
+async def restarts(c: Client, id: str, r: Random) -> None:
+    await c.start(w.sequence, id, 2, 0.0)
+    await c.result(id)
+    for turn in range(2):
+        await c.call("restart", id, lambda: c.app.start(w.child, 0, id=id, if_exists="restart"), str(turn))
+        found = await c.result(id)
+        expect(found == 0 or isinstance(found, list), f"{id}: {found!r}")
+
+
+async def handovers(c: Client, id: str, r: Random) -> None:
+    """A business row, a start and an event in one transaction of the client's own: all of it or nothing."""
+    connection = sqlite3.connect(c.app.url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE IF NOT EXISTS handed_over (id TEXT PRIMARY KEY)")
+        row = connection.execute("SELECT 1 FROM handed_over WHERE id = ?", (id,)).fetchone() is not None
+        instance = connection.execute("SELECT 1 FROM instances WHERE id = ?", (id,)).fetchone() is not None
+        expect(row == instance, f"I5 {id}: its row is there: {row}, its instance: {instance}")
+        if not row:
+            connection.execute("INSERT INTO handed_over VALUES (?)", (id,))
+            await c.app.start(w.listener, id, 1, id=id, tx=connection)
+            await c.app.publish(w.Signal(f"{id}-0", "t0.0"), id=f"{id}-event", tx=connection)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    expect(isinstance(await c.result(id), list), id)
+
+
 async def duels(c: Client, id: str, r: Random) -> None:
     """Many start the same id at once, some with another input: one wins."""
     starts = [c.call("start", id, lambda n=n: c.app.start(w.child, n, id=id), str(n)) for n in (0, 0, 1, 0, 1)]  # type: ignore[misc]
@@ -315,7 +363,8 @@ GOALS = {
     goal.__name__: goal
     for goal in (
         sequences, fans, threads, orders, sleepers, listeners, talkers, impatients, parents, renewals, tallies,
-        questions, holdouts, victims, pauses, repairs, meddlers, ledgers, duels,
+        questions, holdouts, victims, pauses, repairs, meddlers, ledgers, slowpokes, deadlines, restarts,
+        handovers, duels,
     )
 }  # fmt: skip
 

@@ -252,7 +252,7 @@ LANES: dict[str, dict[str, Callable[[int], Result]]] = {
         "quick": partial(simulation, crashes=100_000),
         "deep": partial(simulation, crashes=2_000_000),
     },
-    "kills": {"test": partial(kills, each=1), "quick": partial(kills, each=5), "deep": partial(kills, each=150)},
+    "kills": {"test": partial(kills, each=1), "quick": partial(kills, each=7), "deep": partial(kills, each=150)},
     "power": {
         "test": partial(power, runs=4, images=50),
         "quick": partial(power, runs=24, images=100),
@@ -265,7 +265,7 @@ LANES: dict[str, dict[str, Callable[[int], Result]]] = {
     },
     "programs": {
         "test": partial(programs, number=40),
-        "quick": partial(programs, number=600),
+        "quick": partial(programs, number=1_000),
         "deep": partial(programs, number=20_000),
     },
 }

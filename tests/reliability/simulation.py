@@ -37,6 +37,8 @@ from dalsegno.kernel.limits import Limits
 from dalsegno.stores.memory.disk import Disk
 from dalsegno.testing.check import Dump, History
 
+#: goals that need threads or a file
+_ON_REAL_PARTS = frozenset({"threads", "handovers"})
 _LIFE_SECONDS = 60.0
 _LIFE_POINTS = 20_000
 
@@ -56,7 +58,7 @@ class Simulation:
         self.seed = seed
         self.chance = chance = Random(seed)
         self.crashes = crashes
-        self.goals = goals or list(choose(chance, chance.randint(2, 6), frozenset({"threads"})))
+        self.goals = goals or list(choose(chance, chance.randint(2, 6), _ON_REAL_PARTS))
         self.limits = Limits(
             resident_instances=chance.choice([1, 3, 1000]),
             loading_instances=chance.choice([1, 500]),

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ def spread(work: Callable[[Any], Any], jobs: Iterable[Any], processes: int = COR
     waiting = iter(jobs)
     # Spawned, not forked: a fork of a program with threads is not a program to trust.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=quiet) as pool:
-        running = {pool.submit(work, job) for job, _ in zip(waiting, range(processes * 2), strict=False)}
+        running = {pool.submit(work, job) for job in islice(waiting, processes * 2)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for one in done:
                 yield one.result()
-                running |= {pool.submit(work, job) for job, _ in zip(waiting, range(1), strict=False)}
+                running |= {pool.submit(work, job) for job in islice(waiting, 1)}
 
 
 def with_witness(work: Callable[[Any, str], Any], job: Any) -> Any:

@@ -15,6 +15,7 @@ from dalsegno import (
     annotate,
     ask,
     continue_as_new,
+    heartbeat,
     now,
     on,
     process,
@@ -119,6 +120,30 @@ async def gate(name: str, saw: list[str]) -> str:
     return token
 
 
+@step(retry=Retry(attempts=4, first="8ms", factor=1, jitter=0), timeout=0.03)
+async def dawdle(saw: list[str], long_attempts: int) -> str:
+    """Its first attempts outlive their time-out, and nobody knows what came of them."""
+    token = _touch(saw)
+    if _attempt() <= long_attempts:
+        await asyncio.sleep(NEVER_SECONDS)
+    return token
+
+
+@dawdle.undo(even_if_unknown=True)
+async def make_good(saw: list[str], long_attempts: int, token: str | None) -> None:
+    _touch([token] if token else [])
+
+
+@step(retry=QUICK)
+async def count_up(until: int) -> int:
+    """Goes on from its last sign of life."""
+    for number in range(heartbeat() or 0, until):
+        heartbeat(number + 1)
+        await asyncio.sleep(0.002)
+    _touch([])
+    return until
+
+
 @transaction(retry=QUICK)
 def book(tx: Any, saw: list[str], failures: int) -> str:
     """Business rows in the store's own database: a table there, a dictionary in the memory store."""
@@ -169,9 +194,9 @@ async def call_back(saw: list[str], sure: bool, token: str | None) -> None:
 
 
 #: steps with an undo, and whether that copes with an unknown outcome
-UNDOABLE = {"reserve": False, "charge": False, "ship": True}
+UNDOABLE = {"reserve": False, "charge": False, "ship": True, "dawdle": True}
 #: processes with one saga around everything
-FLAT = {"order", "holdout"}
+FLAT = {"order", "holdout", "slowpoke"}
 
 
 # -- processes -----------------------------------------------------------------------------------------
@@ -383,7 +408,30 @@ async def ledger(count: int) -> list[str]:
     return saw
 
 
+@process
+async def slowpoke(long_attempts: int) -> list[str]:
+    saw: list[str] = []
+    async with saga():
+        saw.append(await reserve(saw))
+        saw.append(await dawdle(saw, long_attempts))
+        await count_up(4)
+        saw.append(await act(saw))
+    return saw
+
+
+@process
+async def deadline(seconds: float) -> str:
+    token = await act([])
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await ask("clerk", str, about="in time?")
+    except TimeoutError:
+        answer = "too late"
+    await act([token])
+    return answer
+
+
 PROCESSES = [
     sequence, threaded, fan, order, sleeper, listener, talker, impatient, child, parent, rounds, tally, question,
-    holdout, victim, guardian, broken, ledger,
+    holdout, victim, guardian, broken, ledger, slowpoke, deadline,
 ]  # fmt: skip

@@ -116,7 +116,7 @@ class History:
                     yield f"I1 {verb} of {target!r} was acknowledged in life {call.life}, but {lost}"
             if verb in _REMARK_OF:
                 kind = _REMARK_OF[verb]
-                journaled = sum(isinstance(r.entry, kind) for r in self.journals.get(target, ()))
+                journaled = sum(isinstance(r.entry, kind) for r in self.journals.get(target, ())) - (verb == "restart")
                 if journaled < len(calls) and not (verb == "terminate" and journaled):
                     yield f"I1 {len(calls)} {verb} of {target!r} were acknowledged, {journaled} are journaled"
             if verb == "start" and len({call.detail for call in calls}) > 1:
@@ -125,7 +125,7 @@ class History:
     def _lost(self, call: Call) -> str | None:
         dump = self.dumps[call.life]
         rows = dump.journals.get(call.target, [])
-        if call.verb in ("start", "fork", "restart"):
+        if call.verb in ("start", "fork"):
             return None if rows else "its journal is empty"
         if call.verb == "publish":
             return None if call.reply in dump.events else f"event {call.reply!r} is gone"
@@ -273,6 +273,7 @@ _REMARK_OF: dict[str, tuple[type, ...]] = {
     "resume": (e.Resumed,),
     "retry": (e.Reopened,),
     "answer": (e.Answered,),
+    "restart": (e.Started,),
 }
 
 
