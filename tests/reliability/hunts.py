@@ -17,7 +17,7 @@ FIRST_SEED = 1
 
 def _in_simulation() -> str | None:
     quiet()
-    for seed in range(FIRST_SEED, FIRST_SEED + 500):
+    for seed in range(FIRST_SEED, FIRST_SEED + 3_000):
         if found := simulate(range(seed, seed + 1))["violations"]:
             return str(found[0])
     return None

@@ -230,7 +230,7 @@ class Simulation:
         working = asyncio.ensure_future(self._serve(len(self.dumps) + 1))
         await self._taken_over.wait()
         self._left = self._draw() if len(self.dumps) < self.crashes else 0
-        await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.001, 0.1]) * self.chance.random())
+        await asyncio.sleep(self.chance.choice([0.0, 0.001, 0.1, 3.0]) * self.chance.random())
         self._stores[0].thaw()
         try:
             async with asyncio.timeout(self.limits.lease_seconds):
