@@ -100,12 +100,12 @@ class SimulatedStore(MemoryStore):
         else:
             super()._commit(batch, epoch, done)
 
-    async def renew(self, lease_seconds: float) -> None:
+    async def renew(self, lease_seconds: float, figures: bytes = b"{}") -> None:
         if self._frozen:
             thawed = self._loop.create_future()
             self._kept.append(lambda: thawed.done() or thawed.set_result(None))
             await thawed
-        await super().renew(lease_seconds)
+        await super().renew(lease_seconds, figures)
 
 
 def open_app(store: Any, limits: Limits, chance: Random) -> tuple[App, Node]:

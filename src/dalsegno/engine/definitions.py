@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from dalsegno.errors import DefinitionError
 from dalsegno.kernel.definition import ProcessSpec
@@ -28,6 +28,11 @@ class Definitions:
     def find(self, name: str, version: int) -> ProcessSpec | None:
         """The process of a name and version."""
         return self._specs.get((name, version))
+
+    @property
+    def codes(self) -> Collection[tuple[str, int]]:
+        """Name and version of each."""
+        return self._specs.keys()
 
     def latest(self, name: str) -> ProcessSpec:
         """The newest version of a process. Raises `DefinitionError`."""

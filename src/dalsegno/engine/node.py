@@ -75,6 +75,7 @@ class Node:
         """Take the lease, recover, and run. Raises `StoreOwned` and other store errors."""
         self.loop = asyncio.get_running_loop()
         limits = self.limits
+        self.store.knows(self.definitions.codes)
         await self.store.open(owner=True, name=self.name, lease_seconds=limits.lease_seconds)
         interpreter.tune()
         guard.install()

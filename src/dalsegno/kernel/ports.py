@@ -6,7 +6,7 @@ Times are microseconds since the epoch. `key` is the store's number for an insta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -41,6 +41,8 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     parent_operation: str | None = None
     crashes: int = 0
     events_from: int = 0
+    #: the epoch of the node that runs it; nobody's where that node has ended
+    owner: int = 0
 
 
 class Start(msgspec.Struct, kw_only=True):
@@ -301,6 +303,15 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
 
 
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances of a version of a process stand in a status."""
+
+    process: str
+    version: int
+    status: str
+    instances: int
+
+
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A node as the store knows it."""
 
@@ -312,16 +323,35 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int
     lease_until: int
     ended_at: int | None = None
+    #: JSON: the processes it has code for, as pairs of name and version
+    processes: bytes = b"[]"
+    #: JSON: its figures at the last renewal of its lease
+    figures: bytes = b"{}"
 
 
 class Store(Protocol):
-    """What the engine needs of a store; `dalsegno.testing.store_suite` says it as tests."""
+    """What the engine needs of a store; `dalsegno.testing.store_suite` says it as tests.
+
+    A store that is `shared` has many owning nodes at once. Each instance belongs to one of them; one whose owner has
+    ended is nobody's, and belongs to the first node that finds it: `running`, `suspects`, `due`, `matches` and
+    `messages` take over what is nobody's and tell of nothing that is another living node's. A node takes no instance
+    it has no code for.
+    """
+
+    shared: bool
+
+    @property
+    def epoch(self) -> int | None:
+        """The number of this node's ownership, `None` beside the owner."""
 
     async def open(self, *, owner: bool, name: str, lease_seconds: float) -> None:
-        """Open as the owning node (fenced by a new epoch), or beside one. Raises `StoreOwned`."""
+        """Open as an owning node (fenced by a new epoch), or beside one. Raises `StoreOwned`."""
 
     async def close(self) -> None:
         """Give the lease back and close."""
+
+    def knows(self, processes: Collection[tuple[str, int]]) -> None:
+        """Which processes, by name and version, this node has code for; said before `open` and when it changes."""
 
     def now(self) -> int:
         """The store's time."""
@@ -339,8 +369,11 @@ class Store(Protocol):
         a connection to another database.
         """
 
-    async def renew(self, lease_seconds: float) -> None:
-        """Prolong the lease. Raises `Fenced`."""
+    async def renew(self, lease_seconds: float, figures: bytes = b"{}") -> None:
+        """Prolong the lease and show the node's figures, a JSON object. Raises `Fenced`."""
+
+    async def release(self, keys: Sequence[int]) -> None:
+        """From now on these instances are nobody's."""
 
     async def load(self, keys: Sequence[int]) -> list[Loaded]:
         """Instances with their journals, in the order of `keys`; missing ones are left out.
@@ -416,6 +449,9 @@ class Store(Protocol):
 
     async def changed(self, timeout_seconds: float) -> None:
         """Wait until somebody rings, or the time is up."""
+
+    async def deployments(self, namespace: str | None) -> list[Deployment]:
+        """How many instances stand in each status, by process and version."""
 
 
 Loop = asyncio.AbstractEventLoop

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,6 +16,7 @@ from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import (
     Batch,
     Committed,
+    Deployment,
     Filter,
     InstanceRow,
     Loaded,
@@ -33,16 +36,26 @@ class MemoryStore:
     Parameters: `disk`, what an earlier store left behind; `clock`, the time in microseconds since the epoch.
     """
 
+    shared = False
+
     def __init__(self, disk: Disk | None = None, clock: Callable[[], int] | None = None) -> None:
         self.disk = disk or Disk()
         self.broken: StoreError | None = None
         self._clock = clock or (lambda: time.time_ns() // 1000)
         self._epoch: int | None = None
         self._took_over = False
+        self._processes = b"[]"
         self._callbacks: list[Callable[[], None]] = []
 
     def __str__(self) -> str:
         return "memory://"
+
+    @property
+    def epoch(self) -> int | None:
+        return self._epoch
+
+    def knows(self, processes: Collection[tuple[str, int]]) -> None:
+        self._processes = msgspec.json.encode(sorted(processes))
 
     async def open(self, *, owner: bool, name: str, lease_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -70,11 +83,12 @@ class MemoryStore:
                 doorbell=0,
                 started_at=moment,
                 lease_until=moment + int(lease_seconds * 1e6),
+                processes=self._processes,
             )
         )
         reach("lease.acquired")
 
-    def _change_node(self, epoch: int, **fields: int) -> None:
+    def _change_node(self, epoch: int, **fields: Any) -> None:
         nodes = self.disk.nodes
         nodes[epoch - 1] = msgspec.structs.replace(nodes[epoch - 1], **fields)
 
@@ -103,11 +117,15 @@ class MemoryStore:
     def enlist(self, tx: object, batch: Batch) -> tuple[Committed, InstanceRow | None]:
         raise UsageError("the memory store has no database to share a transaction with: leave out tx=")
 
-    async def renew(self, lease_seconds: float) -> None:
+    async def renew(self, lease_seconds: float, figures: bytes = b"{}") -> None:
         epoch = self._owned()
         self.disk.check_fence(epoch)
-        self._change_node(epoch, lease_until=self.now() + int(lease_seconds * 1e6))
+        until = self.now() + int(lease_seconds * 1e6)
+        self._change_node(epoch, lease_until=until, processes=self._processes, figures=figures)
         reach("lease.renewed")
+
+    async def release(self, keys: Sequence[int]) -> None:
+        raise UsageError("the memory store has one owner: there is nobody to release an instance to")
 
     def _owned(self) -> int:
         if self._epoch is None:
@@ -222,6 +240,14 @@ class MemoryStore:
             if namespace in (None, row.namespace):
                 counts[row.status] = counts.get(row.status, 0) + 1
         return counts
+
+    async def deployments(self, namespace: str | None) -> list[Deployment]:
+        rows = (row for row in self.disk.instances.values() if namespace in (None, row.namespace))
+        found = Counter((row.process, row.version, row.status) for row in rows)
+        return [
+            Deployment(process=process, version=version, status=status, instances=count)
+            for (process, version, status), count in sorted(found.items())
+        ]
 
     async def history(self, key: int, after_seq: int, limit: int) -> Rows:
         journal = self.disk.journals[key]

@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 from datetime import UTC, datetime
+from typing import Any
 
 from dalsegno.errors import Fenced, StoreOwned
 from dalsegno.kernel.points import reach
@@ -89,11 +90,12 @@ def _refusal(path: str, owner: NodeInfo) -> str:
     )
 
 
-def renew(connection: sqlite3.Connection, epoch: int, lease_seconds: float) -> None:
-    """Prolong the lease. Raises `Fenced`."""
+def renew(connection: sqlite3.Connection, epoch: int, lease_seconds: float, shown: tuple[str, str, int]) -> None:
+    """Prolong the lease and show what the node knows and its figures. Raises `Fenced`."""
     until = now() + int(lease_seconds * 1e6)
     if connection.execute(query("renew_lease"), (until, epoch)).rowcount != 1:
         raise Fenced(f"node epoch {epoch} was ended by another engine that took over: this one may write nothing")
+    connection.execute(query("show_node"), shown)
     reach("lease.renewed")
 
 
@@ -102,7 +104,14 @@ def living_nodes(connection: sqlite3.Connection) -> list[NodeInfo]:
     return [node_info(row) for row in connection.execute(query("living_nodes")).fetchall()]
 
 
-def node_info(row: tuple[object, ...]) -> NodeInfo:
+_NODE = (
+    "epoch", "name", "host", "pid", "doorbell", "started_at", "lease_until", "ended_at", "processes", "figures",
+)  # fmt: skip
+
+
+def node_info(row: tuple[Any, ...]) -> NodeInfo:
     """A node from its row."""
-    names = ("epoch", "name", "host", "pid", "doorbell", "started_at", "lease_until", "ended_at")
-    return NodeInfo(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
+    # The owner looks for living nodes before it migrates.
+    values = dict(zip(_NODE, row, strict=False))
+    values.update((name, values[name].encode()) for name in _NODE[-2:] if name in values)
+    return NodeInfo(**values)

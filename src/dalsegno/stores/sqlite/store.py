@@ -8,7 +8,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import (
     Batch,
     Committed,
+    Deployment,
     Filter,
     InstanceRow,
     Loaded,
@@ -95,11 +96,14 @@ class SqliteStore:
     (survives a crash of the process, not of the machine).
     """
 
+    shared = False
+
     def __init__(self, path: str, durability: Durability = "power") -> None:
         self.path = os.path.abspath(path)
         self._durability = durability
         self._epoch: int | None = None
         self._took_over = False
+        self._processes = "[]"
         self._lock: ownership.OwnerLock | None = None
         self._writer: _Worker
         self._reader: _Worker
@@ -107,6 +111,13 @@ class SqliteStore:
 
     def __str__(self) -> str:
         return f"sqlite:///{self.path}"
+
+    @property
+    def epoch(self) -> int | None:
+        return self._epoch
+
+    def knows(self, processes: Collection[tuple[str, int]]) -> None:
+        self._processes = json.dumps(sorted(processes))
 
     # -- opening and owning ------------------------------------------------------------------------
 
@@ -153,6 +164,7 @@ class SqliteStore:
         )
         # Not before: an engine that is at work keeps the schema it knows.
         migrate(writing, self.path)
+        writing.execute(query("show_node"), (self._processes, "{}", self._epoch))
 
     async def close(self) -> None:
         epoch = self._epoch
@@ -170,9 +182,13 @@ class SqliteStore:
 
     now = staticmethod(now)
 
-    async def renew(self, lease_seconds: float) -> None:
+    async def renew(self, lease_seconds: float, figures: bytes = b"{}") -> None:
         epoch = self._owned()
-        await self._writer.call(lambda c: ownership.renew(c, epoch, lease_seconds))
+        shown = (self._processes, figures.decode(), epoch)
+        await self._writer.call(lambda c: ownership.renew(c, epoch, lease_seconds, shown))
+
+    async def release(self, keys: Sequence[int]) -> None:
+        raise UsageError(f"{self.path} has one owner: there is nobody to release an instance to")
 
     def _owned(self) -> int:
         if self._epoch is None:
@@ -269,6 +285,11 @@ class SqliteStore:
 
     async def counts(self, namespace: str | None) -> dict[str, int]:
         return dict(await self._reader.call(lambda c: read.rows(c, "counts", namespace)))
+
+    async def deployments(self, namespace: str | None) -> list[Deployment]:
+        found = await self._reader.call(lambda c: read.rows(c, "deployments", namespace, namespace))
+        names = ("process", "version", "status", "instances")
+        return [Deployment(**dict(zip(names, row, strict=True))) for row in found]
 
     async def history(self, key: int, after_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
         return await self._reader.call(lambda c: read.rows(c, "history", key, after_seq, limit))

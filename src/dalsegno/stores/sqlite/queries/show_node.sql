@@ -1,0 +1,1 @@
+UPDATE nodes SET processes = ?, figures = ? WHERE epoch = ?
