@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 SYNC := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) sync --quiet --frozen --active --inexact
 
-.PHONY: install demo check test verify verify-deep bench clean
+.PHONY: install servers demo check test verify verify-deep bench clean
 
 # Only the demo's own parts: make demo needs none of the development tools.
 $(VENV)/.demo: uv.lock pyproject.toml
@@ -23,6 +23,10 @@ $(VENV)/.bench: $(VENV)/.ready
 
 install: $(VENV)/.ready
 
+# PostgreSQL and PgBouncer, where they are missing: tests start servers of their own.
+servers:
+	@sh tests/servers/install.sh
+
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.order_to_cash.demo $(if $(ORDERS),--orders $(ORDERS)) $(DEMO)
 
@@ -33,7 +37,7 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
 
-test: install
+test: install servers
 	$(BIN)/pytest --doctest-modules src
 	$(BIN)/pytest tests
 
