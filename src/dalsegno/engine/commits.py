@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from dalsegno.engine.figures import Tally
 from dalsegno.kernel.ports import Batch, Committed, Store
 
 
@@ -29,7 +30,7 @@ class Committer:
         self._scheduled = False
         self._broken: BaseException | None = None
         self.batch = Batch()
-        self.commits = 0
+        self.tally = Tally()
 
     def touch(self) -> None:
         """Say that the batch holds something; it is written at the end of the loop's turn."""
@@ -44,6 +45,7 @@ class Committer:
         batch = self.batch
         self.batch = Batch()
         self._flying = batch
+        batch.began_at = self._loop.time()
         self._store.commit(batch, lambda result: self._done(batch, result))
 
     def _done(self, batch: Batch, result: Committed | BaseException) -> None:
@@ -52,11 +54,11 @@ class Committer:
             _break_promises(batch, result)
             self._failed(result)
             return
-        self.commits += 1
         batch.committed = True
         # The next batch leaves first: the disk works while this one's steps are dispatched.
         if not self.batch.is_empty():
             self._flush()
+        self.tally.add(batch, result, self._loop.time())
         self._committed(batch, result)
         if self._broken is not None:
             _break_promises(batch, self._broken)

@@ -12,6 +12,7 @@ from typing import Any
 from dalsegno.engine import interpreter, watchdog
 from dalsegno.engine.commits import Committer
 from dalsegno.engine.definitions import Definitions
+from dalsegno.engine.figures import Meter
 from dalsegno.engine.inbox import Inbox
 from dalsegno.engine.operations import Operations
 from dalsegno.engine.outcomes import Outcomes
@@ -95,6 +96,7 @@ class Node:
         self.transactions = Transactions(self)
         self.slow = SlowSteps(self)
         self.steps = self._make_steps(self)
+        self.meter = Meter(self)
         self.spawn(self._keep_lease())
         try:
             await recover(self)
@@ -213,8 +215,8 @@ class Node:
 
     async def _keep_lease(self) -> None:
         while True:
-            await asyncio.sleep(self.limits.lease_seconds / 3)
-            await self.store.renew(self.limits.lease_seconds)
+            await self.meter.pause()
+            await self.store.renew(self.limits.lease_seconds, self.meter.shown())
 
     async def _move_window(self) -> None:
         await self.timers.scan()

@@ -31,6 +31,7 @@ class Timers:
         self._known_until = 0
         self._handle: asyncio.TimerHandle | None = None
         self._handle_at = 0
+        self._latest = 0
 
     def set(self, key: int, at: int) -> bool:
         """Ring for an instance at this time; false beyond the window, which reaches there later."""
@@ -53,6 +54,8 @@ class Timers:
     def _fire(self) -> None:
         self._handle = None
         moment = self._store.now()
+        if self._heap:
+            self._latest = max(self._latest, moment - self._heap[0][0])
         due = []
         while self._heap and self._heap[0][0] <= moment:
             due.append(heapq.heappop(self._heap)[1])
@@ -75,6 +78,13 @@ class Timers:
             if len(rows) < _PAGE:
                 return
             after = rows[-1]
+
+    def lag_seconds(self) -> float:
+        """How late the latest timer rang since this was asked last, or is by now."""
+        late, self._latest = self._latest, 0
+        if self._heap:
+            late = max(late, self._store.now() - self._heap[0][0])
+        return late / 1e6
 
     def close(self) -> None:
         """Ring no more."""

@@ -48,6 +48,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     poll_seconds: float = 1.0
     #: the lease of a node
     lease_seconds: float = 10.0
+    #: a node at work shows its figures this often
+    figures_seconds: float = 1.0
     #: events are kept this long for instances that wait for them later
     event_retention_seconds: float = 30 * 86400.0
 

@@ -198,6 +198,7 @@ class Batch:
         "after",
         "annotations",
         "asks",
+        "began_at",
         "changes",
         "closings",
         "committed",
@@ -241,6 +242,8 @@ class Batch:
         #: futures that are done once the batch is durable, or fail with the store
         self.promises: list[asyncio.Future[None]] = []
         self.committed = False
+        #: when it was handed to the store, by the clock of the loop
+        self.began_at = 0.0
 
     def add(self, key: int, seq: int, at: int, kind: str, entry: bytes) -> None:
         """Append a journal row."""

@@ -73,7 +73,11 @@ def without_housekeeping(limits: Limits) -> Limits:
     if limits.poll_seconds == _NEVER_SECONDS:
         return limits
     return msgspec.structs.replace(
-        limits, lease_seconds=_NEVER_SECONDS, timer_window_seconds=_NEVER_SECONDS, poll_seconds=_NEVER_SECONDS
+        limits,
+        lease_seconds=_NEVER_SECONDS,
+        timer_window_seconds=_NEVER_SECONDS,
+        poll_seconds=_NEVER_SECONDS,
+        figures_seconds=_NEVER_SECONDS,
     )
 
 

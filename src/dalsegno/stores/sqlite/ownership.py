@@ -93,9 +93,8 @@ def _refusal(path: str, owner: NodeInfo) -> str:
 def renew(connection: sqlite3.Connection, epoch: int, lease_seconds: float, shown: tuple[str, str, int]) -> None:
     """Prolong the lease and show what the node knows and its figures. Raises `Fenced`."""
     until = now() + int(lease_seconds * 1e6)
-    if connection.execute(query("renew_lease"), (until, epoch)).rowcount != 1:
+    if connection.execute(query("renew_lease"), (until, *shown)).rowcount != 1:
         raise Fenced(f"node epoch {epoch} was ended by another engine that took over: this one may write nothing")
-    connection.execute(query("show_node"), shown)
     reach("lease.renewed")
 
 

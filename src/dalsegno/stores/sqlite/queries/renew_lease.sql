@@ -1,1 +1,1 @@
-UPDATE nodes SET lease_until = ? WHERE epoch = ? AND ended_at IS NULL
+UPDATE nodes SET lease_until = ?, processes = ?, figures = ? WHERE epoch = ? AND ended_at IS NULL
