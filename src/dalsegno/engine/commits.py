@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from dalsegno.engine.figures import Tally
+from dalsegno.engine.meter import Tally
 from dalsegno.kernel.ports import Batch, Committed, Store
 
 

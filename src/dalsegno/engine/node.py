@@ -12,8 +12,8 @@ from typing import Any
 from dalsegno.engine import interpreter, watchdog
 from dalsegno.engine.commits import Committer
 from dalsegno.engine.definitions import Definitions
-from dalsegno.engine.figures import Meter
 from dalsegno.engine.inbox import Inbox
+from dalsegno.engine.meter import Meter
 from dalsegno.engine.operations import Operations
 from dalsegno.engine.outcomes import Outcomes
 from dalsegno.engine.parking import Parking

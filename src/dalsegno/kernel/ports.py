@@ -315,6 +315,23 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     instances: int
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances that have not ended stand alike."""
+
+    namespace: str
+    process: str
+    version: int
+    status: str
+    #: of parked ones, what they wait for
+    why: str | None
+    instances: int
+    #: when the oldest of them was started
+    oldest_at: int
+    #: how many of them were due before the given moment, and when the first of those was
+    overdue: int = 0
+    overdue_since: int | None = None
+
+
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A node as the store knows it."""
 
@@ -455,6 +472,12 @@ class Store(Protocol):
 
     async def deployments(self, namespace: str | None) -> list[Deployment]:
         """How many instances stand in each status, by process and version."""
+
+    async def standing(self, overdue_before: int) -> list[Standing]:
+        """Instances that have not ended, counted by namespace, process, version, status and why, in that order.
+
+        Cheap enough to ask for every few seconds, however many have ended.
+        """
 
 
 Loop = asyncio.AbstractEventLoop

@@ -23,9 +23,11 @@ from dalsegno.kernel.ports import (
     Match,
     Message,
     NodeInfo,
+    Standing,
     TaskRow,
 )
 from dalsegno.stores.memory.disk import Disk
+from dalsegno.stores.memory.standing import standing
 
 Rows = list[tuple[int, int, bytes]]
 
@@ -248,6 +250,9 @@ class MemoryStore:
             Deployment(process=process, version=version, status=status, instances=count)
             for (process, version, status), count in sorted(found.items())
         ]
+
+    async def standing(self, overdue_before: int) -> list[Standing]:
+        return standing(self.disk.instances.values(), overdue_before)
 
     async def history(self, key: int, after_seq: int, limit: int) -> Rows:
         journal = self.disk.journals[key]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dalsegno.contracts import codec
-from dalsegno.kernel.ports import Filter, InstanceRow, Loaded, Match, Message, NodeInfo, TaskRow
+from dalsegno.kernel.ports import Filter, InstanceRow, Loaded, Match, Message, NodeInfo, Standing, TaskRow
 from dalsegno.stores.sqlite.commit import check_fence
 from dalsegno.stores.sqlite.connection import query
 from dalsegno.stores.sqlite.ownership import node_info
@@ -151,6 +151,17 @@ def nodes(connection: sqlite3.Connection) -> list[NodeInfo]:
 def numbers(connection: sqlite3.Connection, name: str, *values: Any) -> list[Any]:
     """The first column of a query."""
     return [row[0] for row in connection.execute(query(name), values)]
+
+
+_STANDING = (
+    "namespace", "process", "version", "status", "why", "instances", "oldest_at", "overdue", "overdue_since",
+)  # fmt: skip
+
+
+def standing(connection: sqlite3.Connection, overdue_before: int) -> list[Standing]:
+    """Instances that have not ended, counted."""
+    found = rows(connection, "standing", overdue_before)
+    return [Standing(**dict(zip(_STANDING, row, strict=True))) for row in found]
 
 
 def rows(connection: sqlite3.Connection, name: str, *values: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from dalsegno.kernel.ports import (
     Match,
     Message,
     NodeInfo,
+    Standing,
     TaskRow,
 )
 from dalsegno.stores.sqlite import ownership, read
@@ -290,6 +291,9 @@ class SqliteStore:
         found = await self._reader.call(lambda c: read.rows(c, "deployments", namespace, namespace))
         names = ("process", "version", "status", "instances")
         return [Deployment(**dict(zip(names, row, strict=True))) for row in found]
+
+    async def standing(self, overdue_before: int) -> list[Standing]:
+        return await self._reader.call(lambda c: read.standing(c, overdue_before))
 
     async def history(self, key: int, after_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
         return await self._reader.call(lambda c: read.rows(c, "history", key, after_seq, limit))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dalsegno.kernel.ports import Filter, Store
+from dalsegno.kernel.ports import Filter, Standing, Store
 from dalsegno.testing.store_suite import material as m
 from dalsegno.testing.store_suite.place import Place, in_loop, owner
 
@@ -104,3 +104,31 @@ class ListingTests:
             assert await store.counts("support") == {"running": 1}
             assert await store.counts("nowhere") == {}
             assert await store.counts(None) == {"running": 3, "waiting": 1, "failed": 1}
+
+    @in_loop
+    async def test_instances_that_have_not_ended_are_counted_by_where_they_stand(self, place: Place) -> None:
+        async with populated(place) as store:
+            rows = await store.listing(Filter(id_prefix="order-"), None, 100)
+            three, two, one = (row.key for row in rows)
+            code = "the code that its journal was written with"
+            parked = m.change(one, "parked", waiting_for=code)
+            waiting = [m.change(key, "waiting", wake_at=m.BEGIN + key, waiting_for="timer") for key in (two, three)]
+            await m.write(store, changes=[parked, *waiting])
+
+            found = await store.standing(m.BEGIN + two + 1)
+
+        common: dict[str, Any] = {"namespace": "default", "process": "order", "version": 1}
+        ticket: dict[str, Any] = {"namespace": "support", "process": "ticket", "version": 1, "oldest_at": m.BEGIN + 4}
+        assert found == [
+            Standing(**common, status="parked", why=code, instances=1, oldest_at=m.BEGIN),
+            Standing(
+                **common,
+                status="waiting",
+                why=None,
+                instances=2,
+                oldest_at=m.BEGIN + 1,
+                overdue=1,
+                overdue_since=m.BEGIN + two,
+            ),
+            Standing(**ticket, status="running", why=None, instances=1),
+        ]
