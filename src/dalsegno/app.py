@@ -26,6 +26,8 @@ from dalsegno.instance import Instance, Run, Task, instance_of, task_of
 from dalsegno.kernel.definition import Arguments, ProcessSpec, check_id, encode_arguments
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import Filter, NodeInfo, Store
+from dalsegno.observe.deployments import Version, versions_of
+from dalsegno.observe.view import View, view_of
 from dalsegno.stores import open_store
 
 P = ParamSpec("P")
@@ -337,6 +339,14 @@ class App:
         """Nodes of the store, newest first; with `living`, those that hold their lease."""
         store = self._open().store
         return await living_nodes(store) if living else await store.nodes()
+
+    async def deployments(self) -> Sequence[Version]:
+        """Versions of processes, in all namespaces: what is under way, which nodes have the code, which can go."""
+        return await versions_of(self._open().store)
+
+    async def view(self) -> View:
+        """The store at this moment, in all namespaces: nodes with their figures, instances, queues, what is stuck."""
+        return await view_of(self._open().store)
 
     async def changed(self, timeout_seconds: float) -> None:
         """Wait, beside a node, until something was written to the store or the time is up; a hint, no promise."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import signal
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from dalsegno.app import App
 from dalsegno.cli import screen
-from dalsegno.cli.loops import on_loop
+from dalsegno.cli.loops import on_loop, stop_signal
 from dalsegno.cli.place import HERE, Place
 from dalsegno.cli.target import app_of
 
@@ -25,18 +25,23 @@ def node(
     shadow_replay: Annotated[
         bool, Parameter(help="Replay every finished instance and compare: for development and tests.")
     ] = False,
+    metrics_port: Annotated[int | None, Parameter(help="Serve the node's figures to Prometheus on this port.")] = None,
+    metrics_host: Annotated[
+        str, Parameter(help="The address to serve them on; only this machine can ask if not given.")
+    ] = "127.0.0.1",
     place: Place = HERE,
 ) -> int:
     """Run a node: it goes on with what was under way and runs new instances until it is stopped (SIGTERM, Ctrl-C)."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     app = app_of(target, place)
-    on_loop(_serve(app.but(shadow_replay=True) if shadow_replay else app, place.json))
+    app = app.but(shadow_replay=True) if shadow_replay else app
+    on_loop(_serve(app, place.json, metrics_host, metrics_port))
     return 0
 
 
-async def _serve(app: App, as_json: bool) -> None:
-    asked = _stop_signal()
-    async with app:
+async def _serve(app: App, as_json: bool, metrics_host: str, metrics_port: int | None) -> None:
+    asked = stop_signal()
+    async with app, _metrics(app, metrics_host, metrics_port):
         _tell("running", app, as_json)
         stopped = asyncio.ensure_future(app.stopped())
         told = asyncio.ensure_future(asked.wait())
@@ -47,19 +52,12 @@ async def _serve(app: App, as_json: bool) -> None:
     _tell("stopped", app, as_json)
 
 
-def _stop_signal() -> asyncio.Event:
-    """Set by the first signal; the second one ends the program at once."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+def _metrics(app: App, host: str, port: int | None) -> contextlib.AbstractAsyncContextManager[object]:
+    if port is None:
+        return contextlib.nullcontext()
+    from dalsegno.observe.metrics import served
 
-    def stop() -> None:
-        asked.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    return asked
+    return served(app.view, host, port)
 
 
 def _tell(event: str, app: App, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeAlias
 
 from cyclopts import Group, Parameter
@@ -71,6 +71,18 @@ class Place:
 
 
 HERE = Place()
+
+Here: TypeAlias = Annotated[
+    str | None, Parameter(help="The store, by URL or file, or the app, module:app or file.py:app.")
+]
+
+
+def place_of(target: Here, place: Place) -> Place:
+    """The place of a store or an app that is named by itself; that of the options where none is."""
+    if target is None:
+        return place
+    is_app = target.endswith(".py") or (":" in target and "://" not in target)
+    return replace(place, app=target) if is_app else replace(place, store=target)
 
 
 def store_url(text: str) -> str:

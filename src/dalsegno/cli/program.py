@@ -19,6 +19,7 @@ _VERBS = {
     "Instances": ("start", "list", "show", "watch", "result"),
     "Control": ("cancel", "terminate", "pause", "resume", "retry", "fork", "update"),
     "Events and people": ("publish", "tasks", "answer"),
+    "Operations": ("top", "nodes", "deployments", "metrics"),
     "Journals and store": ("export", "import", "db"),
 }
 _SHOWING: tuple[list[str], ...] = ([], ["--help"], ["-h"])

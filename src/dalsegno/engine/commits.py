@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from dalsegno.engine.meter import Tally
 from dalsegno.kernel.ports import Batch, Committed, Store
@@ -45,7 +46,7 @@ class Committer:
         batch = self.batch
         self.batch = Batch()
         self._flying = batch
-        batch.began_at = self._loop.time()
+        batch.began_at = perf_counter()
         self._store.commit(batch, lambda result: self._done(batch, result))
 
     def _done(self, batch: Batch, result: Committed | BaseException) -> None:
@@ -58,7 +59,7 @@ class Committer:
         # The next batch leaves first: the disk works while this one's steps are dispatched.
         if not self.batch.is_empty():
             self._flush()
-        self.tally.add(batch, result, self._loop.time())
+        self.tally.add(batch, result, perf_counter() - batch.began_at, self._loop.time())
         self._committed(batch, result)
         if self._broken is not None:
             _break_promises(batch, self._broken)

@@ -40,6 +40,7 @@ class Figures(msgspec.Struct, kw_only=True):
     at: int = 0
     commits: int = 0
     entries: int = 0
+    #: instances that began here
     started: int = 0
     #: how many instances ended, by outcome
     ended: dict[str, int] = {}

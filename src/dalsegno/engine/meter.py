@@ -38,9 +38,8 @@ class Tally:
         self.seconds = Spread(buckets=[0] * (len(COMMIT_SECONDS) + 1))
         self.entries = Spread(buckets=[0] * (len(COMMIT_ENTRIES) + 1))
 
-    def add(self, batch: Batch, found: Committed, now: float) -> None:
+    def add(self, batch: Batch, found: Committed, seconds: float, now: float) -> None:
         """A batch is durable."""
-        seconds = now - batch.began_at
         started = sum(1 for key in found.start_keys if key is not None)
         done = sum(1 for entry, _ in found.transactions if entry is not None)
         entries = len(batch.rows) // 5 + started + done

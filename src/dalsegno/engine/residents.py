@@ -175,6 +175,7 @@ class Waking:
             return None
         at = node.store.now()
         if not row.begun:
+            node.committer.tally.started += 1
             node.turns.change(resident, "running", at)
         node.turns.absorb(resident, at)
         return resident

@@ -242,7 +242,7 @@ class Batch:
         #: futures that are done once the batch is durable, or fail with the store
         self.promises: list[asyncio.Future[None]] = []
         self.committed = False
-        #: when it was handed to the store, by the clock of the loop
+        #: when it was handed to the store, by the performance counter
         self.began_at = 0.0
 
     def add(self, key: int, seq: int, at: int, kind: str, entry: bytes) -> None:
