@@ -10,7 +10,7 @@ import inspect
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,9 @@ from dalsegno.engine.residents import records
 from dalsegno.kernel.execution import Execution
 from dalsegno.kernel.ports import FINAL, Filter, Loaded
 from dalsegno.stores.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from dalsegno.testing.servers import PostgresServer
 
 _TEST_SECONDS = 60
 _PREFIXES = 40
@@ -118,3 +121,33 @@ def open_app(request: pytest.FixtureRequest) -> Iterator[OpenApp]:
     # A real file, in memory where the system has a place for that: hundreds of small databases are made here.
     with tempfile.TemporaryDirectory(dir=_RAM if _RAM.is_dir() else None) as folder:
         yield OpenApp(Path(folder))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[PostgresServer]":
+    """One PostgreSQL server for all tests of this run, started by the first that asks."""
+    # Here, so that tests without a server don't pay for it.
+    from dalsegno.testing.servers import PostgresServer
+
+    # Nobody cuts the power here either. A killed server loses nothing all the same.
+    with PostgresServer(fsync=False, max_connections=300) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: "PostgresServer") -> Iterator[str]:
+    """A fresh database for one test."""
+    yield from _fresh_database(postgres)
+
+
+@pytest.fixture(scope="class")
+def postgres_class_url(postgres: "PostgresServer") -> Iterator[str]:
+    """A fresh database for the tests of one class."""
+    yield from _fresh_database(postgres)
+
+
+def _fresh_database(server: "PostgresServer") -> Iterator[str]:
+    url = server.create_database()
+    yield url
+    if server.running:
+        server.drop_database(url.rpartition("/")[2])

@@ -32,7 +32,10 @@ class PgBouncer:
         parent: Path | None = None,
         **settings: str | int,
     ) -> None:
-        """`parent` is where the folder is made: the system's place for temporary files without."""
+        """`parent` is where the folder is made: the system's place for temporary files without.
+
+        As root, the server runs as another user, who must be able to enter it.
+        """
         target = urlsplit(target_url)
         self.host = _HOST
         self._target = f"host={target.hostname} port={target.port or 5432}"

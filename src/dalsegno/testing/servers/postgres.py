@@ -46,7 +46,10 @@ class PostgresServer:
         parent: Path | None = None,
         **settings: Setting,
     ) -> None:
-        """`parent` is where the folder is made: the system's place for temporary files without."""
+        """`parent` is where the folder is made: the system's place for temporary files without.
+
+        As root, the server runs as another user, who must be able to enter it.
+        """
         self.settings: dict[str, Setting] = {
             "max_connections": max_connections,
             "fsync": fsync,
