@@ -217,16 +217,15 @@ class Proxy:
         client = _Side(reader, writer)
         try:
             server = _Side(*await asyncio.open_connection(*self._target))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             client.reset()
             return
-        except asyncio.CancelledError:
-            client.reset()
-            raise
         link = _Link(client, server, f"{self._seed}/{self._number}", self._orders, self._reset_all)
         self._links.add(link)
         try:
             await link.live()
+        except asyncio.CancelledError:
+            pass  # by a reset; asyncio would log it as an error
         finally:
             self._links.discard(link)
 
