@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the servers that the tests run against, where they are missing: PostgreSQL and PgBouncer.
+# Installs the servers that the tests run against, where they are missing: PostgreSQL, PgBouncer and
+# promtool, which checks what Prometheus is to read.
 # The tests start servers of their own; none is left running or enabled by this script.
 set -eu
 
@@ -18,12 +19,17 @@ has_pgbouncer() {
     command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
 }
 
+has_promtool() {
+    command -v promtool >/dev/null
+}
+
 missing=
 has_postgres || missing="$missing postgresql"
 has_pgbouncer || missing="$missing pgbouncer"
+has_promtool || missing="$missing prometheus"
 [ -n "$missing" ] || exit 0
 
-by_hand="install PostgreSQL 14 or newer and PgBouncer by hand (missing:$missing), then run this again"
+by_hand="install PostgreSQL 14 or newer, PgBouncer and promtool by hand (missing:$missing), then run this again"
 if ! command -v apt-get >/dev/null; then
     echo "servers: there is no apt-get here: $by_hand" >&2
     exit 1
@@ -67,6 +73,9 @@ apt update
 apt install --yes --no-install-recommends $missing
 if has_pgbouncer && [ "${missing#*pgbouncer}" != "$missing" ] && command -v systemctl >/dev/null; then
     systemctl disable --quiet pgbouncer
+fi
+if [ "${missing#*prometheus}" != "$missing" ] && command -v systemctl >/dev/null; then
+    systemctl disable --quiet prometheus
 fi
 if ! has_postgres || ! has_pgbouncer; then
     echo "servers: apt-get's PostgreSQL is older than 14: $by_hand" >&2

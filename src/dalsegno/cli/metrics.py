@@ -32,8 +32,7 @@ async def metrics(
             sys.stdout.write(text_of(await app.view()))
             return
         asked = stop_signal()
-        async with served(app.view, host, port) as found:
-            url = f"http://{host}:{found}/metrics"
+        async with served(app.view, host, port) as url:
             if place.json:
                 screen.emit({"event": "serving", "url": url})
             else:

@@ -41,8 +41,8 @@ def node(
 
 async def _serve(app: App, as_json: bool, metrics_host: str, metrics_port: int | None) -> None:
     asked = stop_signal()
-    async with app, _metrics(app, metrics_host, metrics_port):
-        _tell("running", app, as_json)
+    async with app, _metrics(app, metrics_host, metrics_port) as url:
+        _tell("running", app, as_json, url)
         stopped = asyncio.ensure_future(app.stopped())
         told = asyncio.ensure_future(asked.wait())
         await asyncio.wait([stopped, told], return_when=asyncio.FIRST_COMPLETED)
@@ -52,7 +52,7 @@ async def _serve(app: App, as_json: bool, metrics_host: str, metrics_port: int |
     _tell("stopped", app, as_json)
 
 
-def _metrics(app: App, host: str, port: int | None) -> contextlib.AbstractAsyncContextManager[object]:
+def _metrics(app: App, host: str, port: int | None) -> contextlib.AbstractAsyncContextManager[str | None]:
     if port is None:
         return contextlib.nullcontext()
     from dalsegno.observe.metrics import served
@@ -60,8 +60,9 @@ def _metrics(app: App, host: str, port: int | None) -> contextlib.AbstractAsyncC
     return served(app.view, host, port)
 
 
-def _tell(event: str, app: App, as_json: bool) -> None:
+def _tell(event: str, app: App, as_json: bool, metrics: str | None = None) -> None:
     if as_json:
-        screen.emit({"event": event, "store": app.url})
-    else:
-        screen.say(f"node {event} on {app.url}" + (" (Ctrl-C stops it)" if event == "running" else ""))
+        screen.emit({"event": event, "store": app.url} | ({} if metrics is None else {"metrics": metrics}))
+        return
+    shown = "" if metrics is None else f", metrics on {metrics}"
+    screen.say(f"node {event} on {app.url}{shown}" + (" (Ctrl-C stops it)" if event == "running" else ""))

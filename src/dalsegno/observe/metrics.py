@@ -142,8 +142,8 @@ def text_of(view: View) -> str:
 
 
 @asynccontextmanager
-async def served(look: Look, host: str, port: int) -> AsyncIterator[int]:
-    """Serve what a look sees over HTTP, at each scrape anew; gives the port. Raises `UsageError`."""
+async def served(look: Look, host: str, port: int) -> AsyncIterator[str]:
+    """Serve what a look sees over HTTP, at each scrape anew; gives the URL. Raises `UsageError`."""
     prometheus = _prometheus()
     loop = asyncio.get_running_loop()
 
@@ -157,7 +157,7 @@ async def served(look: Look, host: str, port: int) -> AsyncIterator[int]:
     except OSError as error:
         raise UsageError(f"metrics can't be served on {host}:{port} ({error}): choose another port or host") from error
     try:
-        yield server.server_port
+        yield f"http://{host}:{server.server_port}/metrics"
     finally:
         # A scrape that is under way needs the loop: it isn't blocked meanwhile.
         await asyncio.to_thread(server.shutdown)
