@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +37,12 @@ def eventually(probe: Callable[[], Any]) -> Any:
             return answer
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def open_shop(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_world import Here, Node, beside, eventually, in_this_process, open_shop, program, running, serving, waiting
+from cli_world import (
+    Here,
+    Node,
+    beside,
+    eventually,
+    free_port,
+    in_this_process,
+    open_shop,
+    program,
+    running,
+    serving,
+    waiting,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 VERSIONS = """
@@ -258,6 +271,15 @@ def test_a_store_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         assert (done.returncode, "doesn't exist" in done.stderr) == (1, True), done
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+def test_the_alerts_of_the_guide_are_rules_that_prometheus_takes(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(guide.partition("```yaml\n")[2].partition("```")[0])
+    told = set(re.findall(r"dalsegno_[a-z_]+", guide.partition("```yaml")[0]))
+
+    used = {name.removesuffix("_bucket") for name in re.findall(r"dalsegno_[a-z_]+", rules.read_text())}
+    assert used <= told, "the table explains each"
+    if shutil.which("promtool"):
+        done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "5 rules found" in done.stdout
