@@ -14,11 +14,11 @@ $(VENV)/.demo: uv.lock pyproject.toml
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.demo
-	$(SYNC) --extra demo --group dev
+	$(SYNC) --extra demo --extra postgres --group dev
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.ready
-	$(SYNC) --extra demo --group dev --group bench
+	$(SYNC) --extra demo --extra postgres --group dev --group bench
 	touch $@
 
 install: $(VENV)/.ready

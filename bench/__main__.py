@@ -57,5 +57,13 @@ def imports_(*, rounds: int = 15) -> bool:
     return imports(rounds)
 
 
+@cli.command(name="drivers")
+def drivers_(*, rounds: int = 200) -> bool:
+    """asyncpg against psycopg: what a commit costs the client, and whether it goes through PgBouncer."""
+    from bench.drivers import drivers
+
+    return drivers(rounds)
+
+
 if __name__ == "__main__":
     sys.exit(0 if cli(result_action="return_value") else 1)

@@ -9,7 +9,7 @@ import pytest
 
 from dalsegno.kernel.ports import Store
 from dalsegno.testing.store_suite import material as m
-from dalsegno.testing.store_suite.place import Place, in_loop, owner
+from dalsegno.testing.store_suite.place import Place, in_loop, owner, take_over
 
 MEETINGS: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("no filter", {}, {}, True),
@@ -156,6 +156,7 @@ class WaitTests:
         await place.kill(store)
 
         async with owner(place, "south") as successor:
+            await take_over(successor)
             assert await successor.matches() == matches
             await m.write(successor, unwaits=[(key, "event:Delivered")])
             assert await successor.matches() == []

@@ -1,0 +1,1 @@
+UPDATE dalsegno.instances SET annotations = $1 WHERE key = $2

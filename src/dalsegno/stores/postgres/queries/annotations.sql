@@ -1,0 +1,1 @@
+SELECT annotations FROM dalsegno.instances WHERE key = $1

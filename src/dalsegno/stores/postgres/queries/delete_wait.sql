@@ -1,0 +1,1 @@
+DELETE FROM dalsegno.waits WHERE instance = $1 AND operation = $2

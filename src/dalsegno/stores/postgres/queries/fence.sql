@@ -1,0 +1,1 @@
+SELECT batch FROM dalsegno.fences WHERE epoch = $1

@@ -1,0 +1,1 @@
+SELECT position FROM dalsegno.messages WHERE position = ANY($1::bigint[]) AND done_at IS NULL

@@ -1,0 +1,1 @@
+DELETE FROM dalsegno.heartbeats WHERE instance = $1

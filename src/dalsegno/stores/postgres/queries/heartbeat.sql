@@ -1,0 +1,1 @@
+SELECT details FROM dalsegno.heartbeats WHERE instance = $1 AND step = $2

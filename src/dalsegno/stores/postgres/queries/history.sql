@@ -1,0 +1,1 @@
+SELECT seq, at, entry FROM dalsegno.journal WHERE instance = $1 AND seq > $2 ORDER BY seq LIMIT $3

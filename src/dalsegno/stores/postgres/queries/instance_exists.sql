@@ -1,0 +1,1 @@
+SELECT key FROM dalsegno.instances WHERE namespace = $1 AND id = $2
