@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +23,11 @@ from typing import Any
 
 import pytest
 from cli_world import (
+    PROGRAM,
     Here,
     Node,
     beside,
+    environment,
     eventually,
     free_port,
     in_this_process,
@@ -283,3 +293,33 @@ def test_the_alerts_of_the_guide_are_rules_that_prometheus_takes(tmp_path: Path)
         done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "5 rules found" in done.stdout
+
+
+def test_top_draws_on_a_terminal_until_ctrl_c(here: Here, node: Node) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 150, 0, 0))
+    top = subprocess.Popen(
+        [*PROGRAM, "top", "shop.db"],
+        cwd=node.folder,
+        env=environment(TERM="xterm", COLUMNS="150", LINES="25"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    drawn = b""
+    # Each picture ends with what is stuck; the second one is the first that was drawn anew.
+    while drawn.count(b"nothing is stuck") < 2:
+        drawn += os.read(ours, 65536)
+    top.send_signal(signal.SIGINT)
+    threading.Thread(target=drain, args=(ours,), daemon=True).start()
+
+    assert top.wait(20) == 130
+    assert b"living" in drawn
+
+
+def drain(terminal: int) -> None:
+    """Read on, so that nobody who writes has to wait."""
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 65536):
+            pass

@@ -111,7 +111,7 @@ def _seen(node: NodeView, view: View) -> str:
 def _work_table(view: View) -> Table:
     table = screen.table(
         "WORK", "STARTED/S", "ENDED/S", "STEPS/S", "COMMITS/S", "COMMIT P50", "P99", "ENTRIES P50", "P99", "STARTED",
-        "COMPLETED", "FAILED", "STOPPED", "ATTEMPTS FAILED",
+        "COMPLETED", "FAILED", "STOPPED", "STEP FAILURES",
     )  # fmt: skip
     for node in view.nodes:
         table.add_row(node.name, *_work(node.figures, at_rest=node.state != "living"))
