@@ -152,20 +152,18 @@ def write_rare(
 def _many(connection: Connection, text: str, values: list[Any]) -> None:
     """Run a statement for each of the values, in one round trip."""
     if values:
-        connection.cursor().executemany(text, values)
+        with connection.pipeline():
+            connection.cursor().executemany(text, values)
 
 
 def _send(connection: Connection, schema: str, messages: list[Message]) -> None:
     if not messages:
         return
-    cursor = connection.cursor()
-    values = [(storable(m.namespace), storable(m.instance), m.verb, m.body, m.by, m.at) for m in messages]
-    cursor.executemany(query("insert_message", schema), values, returning=True)
-    for message in messages:
-        row = cursor.fetchone()
-        assert row is not None
-        message.position = row[0]
-        cursor.nextset()
+    rows = [(m.namespace, m.instance, m.verb, m.body, m.by, m.at) for m in messages]
+    columns = [list(column) for column in zip(*map(_storable, rows), strict=True)]
+    positions = connection.execute(query("insert_message", schema), columns).fetchall()
+    for message, (position,) in zip(messages, sorted(positions), strict=True):
+        message.position = position
 
 
 def _write_people(connection: Connection, schema: str, batch: Batch) -> None:

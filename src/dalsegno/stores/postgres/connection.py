@@ -74,10 +74,14 @@ def _defaults(url: str, name: str) -> dict[str, Any]:
 
 def is_away(error: BaseException, connection: Connection | None) -> bool:
     """Whether the server couldn't be reached, or left: a new connection may find it."""
-    if isinstance(error, _REFUSED) or (connection is None and _is_refusal(error)):
-        return False
-    lost = connection is None or connection.closed or connection.pgconn.status != psycopg.pq.ConnStatus.OK
-    return isinstance(error, _AWAY) or (isinstance(error, psycopg.OperationalError) and lost)
+    if connection is None:
+        return isinstance(error, psycopg.OperationalError) and not isinstance(error, _REFUSED) and not _is_refusal(error)
+    return isinstance(error, _AWAY) or is_lost(connection)
+
+
+def is_lost(connection: Connection) -> bool:
+    """Whether a connection is gone, whatever the error says that told it."""
+    return connection.closed or connection.pgconn.status != psycopg.pq.ConnStatus.OK
 
 
 def _is_refusal(error: BaseException) -> bool:

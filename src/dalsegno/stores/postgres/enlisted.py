@@ -27,6 +27,9 @@ class _Within:
     def cursor(self) -> psycopg.Cursor[Any]:
         return psycopg.RawCursor(self._connection, row_factory=psycopg.rows.tuple_row)
 
+    def pipeline(self) -> Any:
+        return self._connection.pipeline()
+
     def execute(self, text: str, values: Any = ()) -> psycopg.Cursor[Any]:
         return self.cursor().execute(text, values)
 

@@ -13,7 +13,7 @@ from dalsegno.errors import UsageError
 from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import Transaction
 from dalsegno.stores.postgres import read
-from dalsegno.stores.postgres.connection import Connection, query
+from dalsegno.stores.postgres.connection import Connection, is_lost, query
 from dalsegno.stores.postgres.session import Session
 
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
@@ -115,7 +115,7 @@ def _called(connection: GuestConnection, work: Transaction) -> bytes:
         # What the user's constraints put off to the commit is looked at here, where it is the step's error.
         psycopg.RawCursor(connection).execute("SET CONSTRAINTS ALL IMMEDIATE")
     except (Exception, SystemExit) as error:
-        if connection.closed or connection.pgconn.status != psycopg.pq.ConnStatus.OK:
+        if is_lost(connection):
             raise psycopg.OperationalError(f"the connection was lost within a transaction step: {error}") from error
         if isinstance(error, _AGAIN) and _status(connection) == psycopg.pq.TransactionStatus.INERROR:
             raise

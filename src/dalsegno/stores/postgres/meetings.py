@@ -41,7 +41,8 @@ class Meetings:
         found: list[Match] = []
         if batch.unwaits:
             closed = [(instance, storable(operation)) for instance, operation in sorted(batch.unwaits)]
-            self._connection.cursor().executemany(query("delete_wait", self._schema), closed)
+            with self._connection.pipeline():
+                self._connection.cursor().executemany(query("delete_wait", self._schema), closed)
         for wait in batch.waits:
             found += self._open(wait)
         for event in batch.events:

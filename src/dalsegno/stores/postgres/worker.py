@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from dalsegno.stores.postgres.connection import is_away, translate
+from dalsegno.stores.postgres.connection import translate
 from dalsegno.stores.postgres.session import Session
 
 Result = TypeVar("Result")
@@ -49,8 +49,8 @@ class Worker:
         try:
             return job(self.session)
         except psycopg.Error as error:
-            if is_away(error, None):
-                self.session.drop()
+            # Only a ring comes here: whatever was wrong, the next one has a new connection.
+            self.session.drop()
             translated = translate(error, self.session.address)
             translated.__cause__ = error
             return translated
