@@ -13,6 +13,7 @@ from postgres_nodes import client, lease_ends, node, sql
 
 from dalsegno.errors import DalsegnoError, Fenced, StoreError
 from dalsegno.kernel.ports import Restart, Store
+from dalsegno.stores.postgres import roles
 from dalsegno.testing.proxy import Proxy
 from dalsegno.testing.servers import PostgresServer
 from dalsegno.testing.store_suite import material as m
@@ -219,13 +220,14 @@ async def test_a_frozen_node_within_a_transaction_holds_up_its_successor_no_long
 async def test_too_many_connections_are_waited_for(server: PostgresServer, url: str) -> None:
     async with node(url) as store:
         await m.begin(store, "order-1")
-        sql(url, "ALTER DATABASE " + url.rpartition("/")[2] + " CONNECTION LIMIT 0")
-        sql(url, "CREATE ROLE app LOGIN; GRANT ALL ON SCHEMA dalsegno TO app; "
-                 "GRANT ALL ON ALL TABLES IN SCHEMA dalsegno TO app; GRANT ALL ON ALL SEQUENCES IN SCHEMA dalsegno TO app")  # fmt: skip
+        name = url.rpartition("/")[2]
+        sql(url, f"ALTER DATABASE {name} CONNECTION LIMIT 0")
+        server.query("CREATE ROLE app; CREATE ROLE owner; " + roles.script("dalsegno", "app", "owner"), name)
+        server.query("ALTER ROLE app LOGIN")
         opening = asyncio.create_task(opened(url.replace("postgres@", "app@")))
         await asyncio.sleep(0.3)
         assert not opening.done()
-        sql(url, "ALTER DATABASE " + url.rpartition("/")[2] + " CONNECTION LIMIT -1")
+        sql(url, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
         assert await opening == ["north", "other"]
 
 

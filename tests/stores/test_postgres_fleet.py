@@ -8,12 +8,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from postgres_nodes import client, lease_ends, node, sql
 
 from dalsegno.errors import Fenced, UsageError
 from dalsegno.kernel.ports import Store
 from dalsegno.testing.store_suite import material as m
 from dalsegno.testing.store_suite.place import commit
-from postgres_nodes import client, lease_ends, node, sql
 
 PATIENCE_SECONDS = 10.0
 

@@ -1,21 +1,28 @@
-"""The memory and the SQLite store give the same answers to any program of batches."""
+"""The memory, the SQLite and the PostgreSQL store give the same answers to any program of batches."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dalsegno.kernel.ports import Batch, Committed, Filter, InstanceRow, Match, Store
 from dalsegno.stores.memory.store import MemoryStore
+from dalsegno.stores.postgres.store import PostgresStore
 from dalsegno.stores.sqlite.store import SqliteStore
 from dalsegno.testing.store_suite import material as m
 from dalsegno.testing.store_suite.place import commit
+
+if TYPE_CHECKING:
+    from dalsegno.testing.servers import PostgresServer
 
 IDS = st.sampled_from(["a", "b", "c", "d"])
 FIELDS = st.dictionaries(st.sampled_from(["city", "zip", "n"]), st.sampled_from([None, 1, 1.5, True, "Ulm", [1]]))
@@ -174,47 +181,71 @@ def counting(fails: bool) -> Any:
 
 
 async def answers(store: Store, program: list[list[tuple[Any, ...]]], filters: list[Filter]) -> list[Any]:
-    """Everything a store says of a program."""
+    """Everything a store says of a program, with keys as if they were given out one by one."""
     await store.open(owner=True, name="node", lease_seconds=600)
-    writer, said = Writer(), []
+    writer = Writer()
+    said = Said(writer)
     try:
         for actions in program:
             batch = writer.batch(actions)
             found = await commit(store, batch)
             writer.learn(batch, found)
             outcomes = [(entry, repr(error)) for entry, error in found.transactions]
-            said.append((found.start_keys, found.copy_keys, told(found.matches), outcomes))
-            said.append(told(await store.matches()))
-        said += await everything(store, writer)
+            said.add((said.keys(found.start_keys), said.keys(found.copy_keys), said.matches(found.matches), outcomes))
+            said.add(said.matches(await store.matches()))
+        said.answers += await everything(store, writer, said)
         for wanted in filters:
-            said.append([plain(row) for row in await store.listing(wanted, None, 3)])
-            said.append(await store.forget_events(wanted.started_before or 0, 2))
-        said.append(told(await store.matches()))
+            said.add([said.row(row) for row in await store.listing(wanted, None, 3)])
+            said.add(await store.forget_events(wanted.started_before or 0, 2))
+        said.add(said.matches(await store.matches()))
     finally:
         await store.close()
-    return said
+    return said.answers
 
 
-def told(matches: list[Match]) -> list[str]:
-    """Matches without the numbers that a store is free to choose."""
-    return sorted(repr(msgspec.structs.replace(match, position=0)) for match in matches)
+class Said:
+    """Answers without the numbers that a store is free to choose."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.answers: list[Any] = []
+        self.add = self.answers.append
+
+    def key(self, key: int) -> int:
+        """Which instance it is: the first, the second, …"""
+        return [known for known, _, _ in self._writer.known].index(key)
+
+    def keys(self, keys: list[int | None]) -> list[int | None]:
+        return [None if key is None else self.key(key) for key in keys]
+
+    def matches(self, matches: list[Match]) -> list[str]:
+        replace = msgspec.structs.replace
+        return sorted(repr(replace(match, position=0, instance=self.key(match.instance))) for match in matches)
+
+    def row(self, row: InstanceRow | None) -> InstanceRow | None:
+        if row is None:
+            return None
+        return msgspec.structs.replace(row, key=self.key(row.key), events_from=0, owner=0)
 
 
-def plain(row: InstanceRow | None) -> InstanceRow | None:
-    """A row without the numbers that a store is free to choose."""
-    return None if row is None else msgspec.structs.replace(row, events_from=0)
-
-
-async def everything(store: Store, writer: Writer) -> list[Any]:
+async def everything(store: Store, writer: Writer, said: Said) -> list[Any]:
     keys = [key for key, _, _ in writer.known]
-    return [
-        [(plain(item.row), item.journal) for item in await store.load(keys)],
+    found = [
+        [(said.row(item.row), item.journal) for item in await store.load(keys)],
         [await store.history(key, 0, 2) for key in keys],
         [await store.heartbeat(key, "load") for key in keys],
-        [plain(await store.find("support", id)) for id in "abcd"],
-        await store.running(0, 3),
-        await store.due(m.BEGIN + 40, (m.BEGIN + 5, 1), 3),
-        await store.mismatched(),
+        [said.row(await store.find("support", id)) for id in "abcd"],
+    ]
+    if store.shared:
+        # It tells of those running instances that it takes over.
+        await store.release(keys)
+    after = keys[1] if len(keys) > 1 else 1
+    return [
+        *found,
+        said.keys(list(await store.running(0, 3))),
+        [(at, said.key(key)) for at, key in await store.due(m.BEGIN + 40, (m.BEGIN + 5, after), 3)],
+        said.keys(list(await store.mismatched())),
+        await store.messages(0),
         await store.messages(1),
         [await store.message(position) for position in range(1, writer.messages + 1)],
         await store.tasks("default", None, "open", m.BEGIN + 3, 2),
@@ -233,6 +264,25 @@ def test_any_program_of_batches_gets_the_same_answers(
         sqlite = SqliteStore(str(Path(folder) / "orders.db"), "process")
         expected = asyncio.run(answers(cast("Store", sqlite), program, filters))
     found = asyncio.run(answers(cast("Store", MemoryStore()), program, filters))
+
+    for one, other in zip(found, expected, strict=True):
+        assert one == other
+
+
+@pytest.fixture(scope="module")
+def schemas(postgres: PostgresServer) -> Iterator[str]:
+    """URLs of stores, each in a schema of its own, of one database."""
+    url = postgres.create_database()
+    return (f"{url}?schema=store_{number}" for number in count())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(program=PROGRAMS, filters=st.lists(FILTERS, max_size=3))
+def test_postgresql_gives_the_same_answers_too(
+    schemas: Iterator[str], program: list[list[tuple[Any, ...]]], filters: list[Filter]
+) -> None:
+    expected = asyncio.run(answers(cast("Store", MemoryStore()), program, filters))
+    found = asyncio.run(answers(cast("Store", PostgresStore(next(schemas))), program, filters))
 
     for one, other in zip(found, expected, strict=True):
         assert one == other

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dalsegno import App, Event, annotate, changed, process, publish, random, saga, start, step, uuid, wait_for
 from dalsegno.kernel import entries as e
 from dalsegno.testing import Lab
+
+if TYPE_CHECKING:
+    from dalsegno.testing.servers import PostgresServer
 
 TIMELESS = ("started_at", "next_at", "traceback", "event_id")
 
@@ -133,12 +139,15 @@ FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthChec
 async def on_sqlite(parts: list[Any]) -> dict[str, list[Any]]:
     """The journals of all instances."""
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder)}/orders.db?durability=process"
-        async with App(url, processes=[program], shadow_replay=True) as app:
-            await (await app.start(program, parts, id="program")).result(timeout_seconds=10)
-            found = {one.id: timeless(await app.get(one.id).history()) async for one in app.list()}
-            assert list(app.shadow_failures) == []
-        return found
+        return await journals(f"sqlite:///{Path(folder)}/orders.db?durability=process", parts)
+
+
+async def journals(url: str, parts: list[Any]) -> dict[str, list[Any]]:
+    async with App(url, processes=[program], shadow_replay=True) as app:
+        await (await app.start(program, parts, id="program")).result(timeout_seconds=10)
+        found = {one.id: timeless(await app.get(one.id).history()) async for one in app.list()}
+        assert list(app.shadow_failures) == []
+    return found
 
 
 def in_the_lab(parts: list[Any]) -> dict[str, list[Any]]:
@@ -162,6 +171,21 @@ def timeless(journal: list[e.Record]) -> list[Any]:
 @given(programs(LEAVES | CHANGED))
 def test_the_journal_is_the_same_on_sqlite_and_in_the_lab(parts: list[Any]) -> None:
     expected = asyncio.run(on_sqlite(parts))
+
+    assert in_the_lab(parts) == expected
+
+
+@pytest.fixture(scope="module")
+def schemas(postgres: PostgresServer) -> Iterator[str]:
+    """URLs of stores, each in a schema of its own, of one database."""
+    url = postgres.create_database()
+    return (f"{url}?schema=store_{number}" for number in count())
+
+
+@FEW
+@given(parts=programs(LEAVES | CHANGED))
+def test_the_journal_is_the_same_on_postgresql_and_in_the_lab(schemas: Iterator[str], parts: list[Any]) -> None:
+    expected = asyncio.run(journals(next(schemas), parts))
 
     assert in_the_lab(parts) == expected
 

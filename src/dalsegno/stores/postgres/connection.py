@@ -75,7 +75,9 @@ def _defaults(url: str, name: str) -> dict[str, Any]:
 def is_away(error: BaseException, connection: Connection | None) -> bool:
     """Whether the server couldn't be reached, or left: a new connection may find it."""
     if connection is None:
-        return isinstance(error, psycopg.OperationalError) and not isinstance(error, _REFUSED) and not _is_refusal(error)
+        return (
+            isinstance(error, psycopg.OperationalError) and not isinstance(error, _REFUSED) and not _is_refusal(error)
+        )
     return isinstance(error, _AWAY) or is_lost(connection)
 
 
@@ -85,6 +87,8 @@ def is_lost(connection: Connection) -> bool:
 
 
 def _is_refusal(error: BaseException) -> bool:
+    if isinstance(error, _REFUSED):
+        return True
     text = str(error)
     # What comes before a session has no code: libpq tells it as text only.
     return any(part in text for part in ("authentication failed", "does not exist", "no pg_hba.conf entry"))
