@@ -21,8 +21,6 @@ from tests.reliability.engine import (
     BROKEN_CODE,
     FENCED_CODE,
     Order,
-    calls_in,
-    dump_of,
     effects_in,
     run_beside,
     run_engine,
@@ -31,6 +29,7 @@ from tests.reliability.replays import replayed
 
 from dalsegno.kernel.limits import Limits
 from dalsegno.testing.check import Dump, History
+from dalsegno.testing.evidence import calls_in, dump_of
 
 _LIFE_SECONDS = 40.0
 _NUDGE_SECONDS = 2.0
@@ -138,6 +137,8 @@ class Round:
             status = self._wait(process, strike)
             zombie = process if status is not None and os.WIFSTOPPED(status) else 0
             if not zombie:
+                # What clients beside are told from here on may not be in the dump.
+                self._set_life(life + 1)
                 self.dumps.append(dump_of(self.folder / "x.db"))
             if not self._goes_on(life, process, strike, status):
                 break

@@ -9,12 +9,12 @@ from random import Random
 
 import msgspec
 from tests.reliability import workload
-from tests.reliability.engine import calls_of, dump_of
 from tests.reliability.kills import Round, Strike
 
 from dalsegno.testing.chaos import Cuts, Record, read_log
 from dalsegno.testing.check import Call, Dump, History
 from dalsegno.testing.check_journal import check_journal
+from dalsegno.testing.evidence import calls_of, dump_of
 
 _BASE = "x.db"
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from tests.reliability import client, workload
 from tests.reliability.client import Client
-from tests.reliability.engine import dump_of
 from tests.reliability.program import Generator, Tree, is_racy, program
 from tests.reliability.simulated import SimulatedWorld, open_app
 from tests.reliability.simulation import Simulation
@@ -22,6 +21,7 @@ from dalsegno.kernel.limits import Limits
 from dalsegno.stores.sqlite import store as sqlite_store
 from dalsegno.stores.sqlite.store import SqliteStore
 from dalsegno.testing.check import Dump
+from dalsegno.testing.evidence import dump_of
 
 _ID = "program"
 if program not in workload.PROCESSES:

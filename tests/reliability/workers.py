@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tests.reliability import witness
 from tests.reliability.simulated import quiet
 
-from dalsegno.testing import chaos
+from dalsegno.testing import chaos, witness
 
 CORES = 2
 

@@ -15,7 +15,7 @@ from dalsegno.errors import DalsegnoError, UsageError
 _INTERRUPTED = 130
 
 _VERBS = {
-    "Run": ("run", "dev", "node", "replay"),
+    "Run": ("run", "dev", "node", "replay", "verify"),
     "Instances": ("start", "list", "show", "watch", "result"),
     "Control": ("cancel", "terminate", "pause", "resume", "retry", "fork", "update"),
     "Events and people": ("publish", "tasks", "answer"),

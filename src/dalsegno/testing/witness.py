@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,24 @@ class Asking:
             return json.loads(line.makefile().readline())
 
     def effect(self, key: str, attempt: int, saw: list[str]) -> str:
+        """Something takes effect; returns its token."""
         token: str = self._ask(life=self._life, key=key, attempt=attempt, saw=saw)
         return token
 
+    def began(self, key: str, attempt: int, **more: Any) -> None:
+        """An attempt of a step begins; `more` is written down with it."""
+        self._ask(life=self._life, key=key, attempt=attempt, **more)
+
+    def ended(self, key: str, attempt: int, **more: Any) -> None:
+        """An attempt has ended."""
+        self._ask(file="endings", life=self._life, key=key, attempt=attempt, **more)
+
     def repaired(self, name: str) -> bool:
+        """Whether somebody repaired a thing that steps stumble over."""
         return bool(self._ask(asks=name))
 
     def repair(self, name: str) -> None:
+        """Repair such a thing."""
         self._ask(repairs=name)
 
 
@@ -82,8 +94,9 @@ def _answer(question: dict[str, Any], number: int) -> Any:
         (folder / f"repaired-{question['repairs']}").touch()
         return True
     token = f"t{question['life']}.{number}"
-    with (folder / "effects.jsonl").open("ab", buffering=0) as file:
-        file.write(json.dumps({**question, "token": token}).encode() + b"\n")
+    name = question.pop("file", "effects")
+    with (folder / f"{name}.jsonl").open("ab", buffering=0) as file:
+        file.write(json.dumps({**question, "token": token, "when": time.time()}).encode() + b"\n")
     return token
 
 
