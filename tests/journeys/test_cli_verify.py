@@ -90,6 +90,17 @@ def test_an_undo_that_forgets_something_is_found_and_its_run_is_repeated(folder:
     assert "behind; undisturbed: 0" in program(folder, *again).stdout
 
 
+def test_a_node_that_wakes_up_with_nothing_left_to_write_may_end_well(folder: Path) -> None:
+    frozen = "freeze:end.committed#1"
+
+    ran = program(
+        folder, "verify", "shop.py:order", "--input", '"{id}"', "--input", "5", "--runs", "6", "--faults", frozen
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "6 engines frozen" in ran.stdout
+
+
 def test_a_doubled_step_needs_no_server(folder: Path) -> None:
     ran = program(
         folder, "verify", "shop.py:banking", "--input", "5", "--double", 'call_the_bank="yes"', "--runs", "10"

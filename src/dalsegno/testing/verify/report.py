@@ -87,14 +87,13 @@ class Report(msgspec.Struct, kw_only=True):
         lines = []
         for step, twice in sorted(self.twice.items()):
             asked = "it asks for its step_key()" if twice.asked else "make it idempotent by step_key()"
-            name = f"the undo of {step.removeprefix('undo:')}" if step.startswith("undo:") else step
-            lines.append(f"{name} ran twice with the same key after a kill: {asked} ({twice.times} times)")
+            lines.append(f"{_named(step)} ran twice with the same key after a kill: {asked} ({twice.times} times)")
         if not self.twice:
             lines.append("no step ran twice")
         for step in sorted(self.late):
             lines.append(
-                f"{step} ran on a node that woke up after another one had taken over: such a call may come even after "
-                "its undo, which can leave a mark by which the same step_key() is refused"
+                f"{_named(step)} ran on a node that woke up after another one had taken over: such a call may come even "
+                "after its undo, which can leave a mark by which the same step_key() is refused"
             )
         for text in sorted(self.standing):
             lines.append(f"where the process did not complete, this stood: {text}")
@@ -146,6 +145,10 @@ class Report(msgspec.Struct, kw_only=True):
             "violation": self.violated,
             "told": self.lines(again),
         }
+
+
+def _named(step: str) -> str:
+    return f"the undo of {step.removeprefix('undo:')}" if step.startswith("undo:") else step
 
 
 _PAGE = """<!doctype html>
