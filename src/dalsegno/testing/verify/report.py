@@ -92,8 +92,8 @@ class Report(msgspec.Struct, kw_only=True):
             lines.append("no step ran twice")
         for step in sorted(self.late):
             lines.append(
-                f"{_named(step)} ran on a node that woke up after another one had taken over: such a call may come even "
-                "after its undo, which can leave a mark by which the same step_key() is refused"
+                f"{_named(step)} ran on a node that woke up after another one had taken over: such a call may come "
+                "even after its undo, which can leave a mark by which the same step_key() is refused"
             )
         for text in sorted(self.standing):
             lines.append(f"where the process did not complete, this stood: {text}")
