@@ -283,3 +283,50 @@ async def test_a_fenced_node_learns_it_although_its_connection_broke(server: Pos
         server.kill_backends()
         with pytest.raises(Fenced):
             await m.write(north, rows=[(key, 1, m.BEGIN, "step_completed", b"zombie")])
+
+
+async def test_a_database_that_never_answers_stops_a_node_when_its_lease_is_over(
+    server: PostgresServer, url: str
+) -> None:
+    with Proxy(server.host, server.port) as proxy:
+        async with node(proxy.url(url), lease_seconds=1.5) as store:
+            [key] = await m.begin(store, "order-1")
+            began = time.monotonic()
+            proxy.blackhole()
+            lost = asyncio.create_task(m.write(store, rows=[(key, 1, m.BEGIN, "step_completed", b"one")]))
+            with pytest.raises(StoreError, match="didn't answer"):
+                await store.renew(1.5)
+
+            assert time.monotonic() - began < 4
+            await store.close()
+            with pytest.raises(StoreError):
+                await lost
+            assert time.monotonic() - began < 20
+            store._epoch = None  # type: ignore[attr-defined]
+        proxy.heal()
+
+
+async def test_a_commit_that_is_still_on_its_way_when_it_is_written_again_counts_once(
+    server: PostgresServer, url: str
+) -> None:
+    async with node(url) as store:
+        [key] = await m.begin(store, "order-1")
+        late = psycopg.connect(url)
+        # The lost connection's statement is at work on the server, and ends only after the node is back.
+        late.execute("UPDATE dalsegno.fences SET batch = batch + 1 WHERE epoch = %s AND batch = 1", (store.epoch,))
+        late.execute("INSERT INTO dalsegno.journal VALUES (%s, 1, 0, 'step_completed', 'one')", (key,))
+        writing = asyncio.create_task(m.write(store, rows=[(key, 1, 0, "step_completed", b"one")]))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(kill_writers, url, late.info.backend_pid)
+        await asyncio.sleep(0.1)
+        assert not writing.done()
+        late.commit()
+        await writing
+        await m.write(store, rows=[(key, 2, 0, "step_completed", b"two")])
+
+        assert [entry for _, _, entry in await store.history(key, 0, 10)] == [b"one", b"two"]
+
+
+def kill_writers(url: str, but: int) -> None:
+    sql(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+             "AND application_name LIKE 'dalsegno writer%%' AND pid <> %s", but)  # fmt: skip

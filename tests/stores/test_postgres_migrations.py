@@ -15,7 +15,7 @@ import dalsegno.stores.postgres
 import dalsegno.stores.sqlite
 from dalsegno.errors import MigrationError, StoreError
 from dalsegno.stores.postgres import migrate as migrations
-from dalsegno.stores.postgres import roles
+from dalsegno.stores.postgres import roles, upkeep
 from dalsegno.stores.postgres.migrate import Migration
 from dalsegno.testing.store_suite import material as m
 
@@ -146,6 +146,22 @@ async def test_the_roles_script_gives_no_more_than_is_needed(postgres: PostgresS
             await opened(as_app)
         await opened(postgres_url.replace("postgres@", f"{migrator}@"))
         await opened(as_app)
+
+
+async def test_upkeep_migrates_and_finds_what_is_broken(postgres_url: str) -> None:
+    assert "0001_foundation" in upkeep.check(postgres_url)[0]
+    assert upkeep.migrate(postgres_url) == [f"{m.number:04d}_{m.name}" for m in OURS]
+    assert upkeep.migrate(postgres_url) == []
+    async with node(postgres_url) as store:
+        [key] = await m.begin(store, "order-1")
+        assert upkeep.check(postgres_url) == []
+        await m.write(store, rows=[(key, 2, m.BEGIN, "step_completed", b"no kind")], waits=[m.wait(key + 1)])
+        found = upkeep.check(postgres_url)
+    sql(postgres_url, "UPDATE dalsegno.nodes SET ended_at = NULL")
+
+    assert [line.partition(":")[0] for line in found[:1]] == ["instance order-1"]
+    assert len(found) == 3
+    assert "may write nothing" in upkeep.check(postgres_url)[-1]
 
 
 def test_the_stores_have_the_same_statements() -> None:

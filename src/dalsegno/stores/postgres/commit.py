@@ -76,10 +76,10 @@ class Committer:
 
     def _is_there(self, connection: Connection, number: int) -> bool:
         """Whether a batch was committed whose reply was lost: a statement that may still run is waited for."""
-        row = connection.execute(query("fleet/settle_fence", self._session.schema), (self._epoch,)).fetchone()
-        if row is None:
+        rows = self._session.locked(connection, "fleet/settle_fence", self._epoch)
+        if not rows:
             raise fenced(self._epoch)
-        return bool(row[0] == number)
+        return bool(rows[0][0] == number)
 
     def _made_here(self, connection: Connection, starts: list[Start]) -> list[int | None]:
         """The keys of a committed batch's starts: its keys are higher than all before."""

@@ -65,9 +65,11 @@ def _defaults(url: str, name: str) -> dict[str, Any]:
         "application_name": f"dalsegno {name}",
         "connect_timeout": _CONNECT_SECONDS,
         "target_session_attrs": "read-write",
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        # A server that is gone without a word is noticed within a lease.
+        "keepalives_idle": 2,
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 6000,
     }
     return {option: value for option, value in wanted.items() if option not in given}
 

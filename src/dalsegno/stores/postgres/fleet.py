@@ -138,5 +138,9 @@ class Fleet:
 
     def forget_events(self, before: int, limit: int) -> int:
         """Drop old events."""
-        values = (before, limit)
-        return self.fenced(lambda connection: connection.execute(query("forget_events", self._schema), values).rowcount)
+
+        def forget(connection: Connection) -> int:
+            connection.execute(query("fleet/forget_attempts", self._schema))
+            return connection.execute(query("forget_events", self._schema), (before, limit)).rowcount
+
+        return self.fenced(forget)

@@ -82,11 +82,11 @@ def migrate(session: Session) -> list[Migration]:
     """Apply what is missing, each migration in one transaction; returns what was applied."""
     lacking = missing(session)
     if lacking and lacking[0].number == 1:
-        session.transact(lambda connection: _found(connection, session.schema))
+        session.transact_again(lambda connection: _found(connection, session.schema))
     done = []
     for migration in lacking:
         reach("migrate.before")
-        if session.transact(lambda connection, m=migration: _apply(connection, session.schema, m)):  # type: ignore[misc]
+        if session.transact_again(lambda connection, m=migration: _apply(connection, session.schema, m)):  # type: ignore[misc]
             done.append(migration)
         reach("migrate.after")
     return done

@@ -64,13 +64,13 @@ def renew(session: Session, epoch: int, lease_seconds: float, processes: str, fi
             raise fenced(epoch)
         connection.execute(query("show_node", session.schema), (processes, storable(figures), epoch))
 
-    session.transact(prolong)
+    session.transact_again(prolong)
     reach("lease.renewed")
 
 
 def end(session: Session, epoch: int) -> None:
     """Give the lease back: what the node owned is nobody's."""
-    session.transact(lambda connection: connection.execute(query("end_node", session.schema), (epoch,)).rowcount)
+    session.transact_again(lambda connection: connection.execute(query("end_node", session.schema), (epoch,)).rowcount)
 
 
 def hold_fence(connection: Connection, schema: str, epoch: int) -> None:

@@ -1,19 +1,21 @@
 """One connection and what it takes to keep one: it is made anew when it breaks, and nothing is done twice.
 
 A statement whose reply is lost may have been carried out. What only reads is asked again. What writes is a transaction
-that knows its number: where the reply to COMMIT is lost, the server is asked what became of that number.
+that stores its number: where the reply to COMMIT is lost, it is looked up before anything else.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 import psycopg
 from psycopg.pq.abc import PGresult
 
-from dalsegno.errors import StoreError
 from dalsegno.stores.postgres.address import Address
 from dalsegno.stores.postgres.connection import TRANSIENT, Connection, connect, is_away, query, translate
 
@@ -21,13 +23,15 @@ Result = TypeVar("Result")
 
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.5
+_LOCK_MILLISECONDS = 1000
 
 
 class _Attempt(NamedTuple):
-    """A transaction as the server knows it, and the back end that is in it."""
+    """A transaction of this session, and where on the server it is."""
 
-    number: str
+    number: int
     backend: int
+    transaction: str
 
 
 class Session:
@@ -47,11 +51,11 @@ class Session:
         self._until = until
         self._make = make
         self._connection: Connection | None = None
-        self._begin = (
-            # A node that is frozen within a transaction holds nobody up for longer than its lease.
-            f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {max(1000, int(idle_seconds * 1000))}; "
-            "SELECT pg_current_xact_id()::text, pg_backend_pid()"
-        ).encode()
+        self._abandoned = False
+        self._id = str(uuid4())
+        self._attempts = 0
+        # A node that is frozen within a transaction holds nobody up for longer than its lease.
+        self._begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {max(1000, int(idle_seconds * 1000))}"
 
     # -- connecting --------------------------------------------------------------------------------
 
@@ -70,6 +74,18 @@ class Session:
             except psycopg.Error:
                 pass
 
+    def abandon(self) -> None:
+        """From another thread: give up what this session waits for."""
+        self._abandoned = True
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            try:
+                with socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
+            except (OSError, psycopg.Error):
+                # It is closed already.
+                pass
+
     def persistently(self, attempt: Callable[[Connection], Result]) -> Result:
         """Try until the server answers, or the time is up. `attempt` must be safe to be made again."""
         deadline = self._until()
@@ -81,7 +97,8 @@ class Session:
                 away = is_away(error, self._connection)
                 if away:
                     self.drop()
-                if not (away or isinstance(error, TRANSIENT)) or time.monotonic() + pause > deadline:
+                late = self._abandoned or time.monotonic() + pause > deadline
+                if late or not (away or isinstance(error, TRANSIENT)):
                     raise translate(error, self.address) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -109,6 +126,14 @@ class Session:
 
         return self.persistently(attempt)
 
+    def locked(self, connection: Connection, name: str, key: Any) -> list[Any]:
+        """Rows that a query locks, and lets go of; waits for them no longer than a moment."""
+        run(connection, f"BEGIN; SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}".encode())
+        try:
+            return psycopg.RawCursor(connection).execute(query(name, self.schema), (key,)).fetchall()
+        finally:
+            self._roll_back(connection)
+
     # -- writing -----------------------------------------------------------------------------------
 
     def transact(self, job: Callable[[Connection], Result]) -> Result:
@@ -120,30 +145,41 @@ class Session:
             if begun and self._took_place(connection, begun[0]):
                 return results[0]
             begun.clear()
-            results.clear()
             this = self._started(connection)
-            try:
-                results.append(job(connection))
-            except BaseException:
-                self._roll_back(connection)
-                raise
+            results[:] = [self._in_transaction(connection, job)]
             begun.append(this)
-            try:
-                run(connection, b"COMMIT")
-            except psycopg.Error as error:
-                if not is_away(error, connection):
-                    begun.clear()
-                raise
+            run(connection, b"COMMIT")
             return results[0]
 
         return self.persistently(attempt)
 
+    def transact_again(self, job: Callable[[Connection], Result]) -> Result:
+        """Do something in a transaction that does no harm when it is done twice."""
+
+        def attempt(connection: Connection) -> Result:
+            run(connection, self._begin.encode())
+            result = self._in_transaction(connection, job)
+            run(connection, b"COMMIT")
+            return result
+
+        return self.persistently(attempt)
+
+    def _in_transaction(self, connection: Connection, job: Callable[[Connection], Result]) -> Result:
+        try:
+            return job(connection)
+        except BaseException:
+            self._roll_back(connection)
+            raise
+
     def _started(self, connection: Connection) -> _Attempt:
-        found = run(connection, self._begin)
-        number, backend = found.get_value(0, 0), found.get_value(0, 1)
-        assert number is not None
+        self._attempts += 1
+        noted = query("fleet/attempt", self.schema).format(session=self._id, number=self._attempts)
+        where = "SELECT pg_backend_pid(), pg_current_xact_id()::xid"
+        found = run(connection, f"{self._begin}; {noted}; {where}".encode())
+        backend, transaction = found.get_value(0, 0), found.get_value(0, 1)
         assert backend is not None
-        return _Attempt(number.decode(), int(backend))
+        assert transaction is not None
+        return _Attempt(self._attempts, int(backend), transaction.decode())
 
     @staticmethod
     def _roll_back(connection: Connection) -> None:
@@ -152,21 +188,11 @@ class Session:
 
     def _took_place(self, connection: Connection, attempt: _Attempt) -> bool:
         """Whether a transaction was committed whose COMMIT got no reply; waits until that is decided."""
-        deadline = self._until()
-        while True:
-            cursor = psycopg.RawCursor(connection)
-            row = cursor.execute("SELECT pg_xact_status($1::text::xid8)", (attempt.number,)).fetchone()
-            assert row is not None
-            if row[0] != "in progress":
-                return bool(row[0] == "committed")
-            if time.monotonic() > deadline:
-                raise StoreError(
-                    f"{self.address}: a commit got no reply, and the server still doesn't say what became of it. "
-                    "Start the node again: what is stored counts."
-                )
-            # Its back end may wait for a COMMIT that is lost.
-            cursor.execute("SELECT pg_terminate_backend($1)", (attempt.backend,))
-            time.sleep(_FIRST_PAUSE_SECONDS)
+        # Its back end may wait for a COMMIT that is lost, with the row locked.
+        values = (attempt.backend, attempt.transaction)
+        psycopg.RawCursor(connection).execute(query("fleet/end_attempt", self.schema), values)
+        rows = self.locked(connection, "fleet/settle_attempt", self._id)
+        return bool(rows) and bool(rows[0][0] == attempt.number)
 
 
 def run(connection: Connection, text: bytes) -> PGresult:

@@ -36,6 +36,9 @@ from dalsegno.stores.postgres.worker import Worker
 Result = TypeVar("Result")
 
 _CLIENT_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
+#: even where a lease has just ended, nobody may have noticed
+_SHORTEST_SECONDS = 1.0
 
 
 class PostgresStore:
@@ -124,17 +127,18 @@ class PostgresStore:
         epoch = self._epoch
         if epoch is not None:
             try:
-                await self._writer.call(lambda session: ownership.end(session, epoch))
-                await self._ringer.call(self._bell.ring_now)
-            except StoreError:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._writer.call(lambda session: ownership.end(session, epoch))
+                    await self._ringer.call(self._bell.ring_now)
+            except (StoreError, TimeoutError):
                 # Its lease ends by itself, and others take over as after a crash.
                 pass
         self._bell.close()
         await self._close_workers()
 
     async def _close_workers(self) -> None:
-        for worker in (self._writer, self._reader, self._keeper, self._ringer, self._guests):
-            await worker.close()
+        workers = (self._writer, self._reader, self._keeper, self._ringer, self._guests)
+        await asyncio.gather(*(worker.close() for worker in workers))
 
     async def renew(self, lease_seconds: float, figures: bytes = b"{}") -> None:
         epoch = self._owned()
@@ -145,7 +149,15 @@ class PostgresStore:
             self._lease_ends = began + lease_seconds
             self._clock.measure(session)
 
-        await self._keeper.call(prolong)
+        # A server that takes the question and never answers: the lease is over all the same.
+        try:
+            async with asyncio.timeout(max(self._lease_ends - time.monotonic(), _SHORTEST_SECONDS)):
+                await self._keeper.call(prolong)
+        except TimeoutError:
+            raise StoreError(
+                f"{self} didn't answer before this node's lease was over: others may run its instances by now. Start "
+                "the node again once the database answers."
+            ) from None
 
     def _owned(self) -> int:
         if self._epoch is None:

@@ -15,6 +15,8 @@ from dalsegno.stores.postgres.session import Session
 
 Result = TypeVar("Result")
 
+_CLOSE_SECONDS = 2.0
+
 
 class Worker:
     """Runs jobs on its session, off the loop. The thread begins with the first job."""
@@ -73,7 +75,12 @@ class Worker:
         return future
 
     async def close(self) -> None:
-        """Finish the jobs and close the connection."""
-        if self._thread is not None:
-            await self.call(lambda session: session.drop())
-            self._jobs.put(None)
+        """Finish the jobs and close the connection; what the server doesn't answer soon is given up."""
+        if self._thread is None:
+            return
+        last = self.call(lambda session: session.drop())
+        self._jobs.put(None)
+        done, _ = await asyncio.wait([last], timeout=_CLOSE_SECONDS)
+        if not done:
+            self.session.abandon()
+            await asyncio.wait([last], timeout=_CLOSE_SECONDS)

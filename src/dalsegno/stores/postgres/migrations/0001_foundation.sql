@@ -23,6 +23,14 @@ CREATE TABLE dalsegno.fences (
     batch bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 
+-- Each transaction of a session puts its number here: where the reply to COMMIT is lost, the row says what became of it.
+-- (The server's own transaction numbers can't: one that a crash undid is given out again.)
+CREATE TABLE dalsegno.attempts (
+    session uuid        PRIMARY KEY,
+    number  bigint      NOT NULL,
+    at      timestamptz NOT NULL
+) WITH (fillfactor = 10);
+
 CREATE SEQUENCE dalsegno.instances_key;
 
 CREATE TABLE dalsegno.instances (

@@ -1,0 +1,1 @@
+SELECT number FROM dalsegno.attempts WHERE session = $1 FOR UPDATE
