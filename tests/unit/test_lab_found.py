@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from dalsegno import App, Limits, ask, process, saga, step
+from dalsegno.authoring.process import Process
 from dalsegno.kernel.ports import Store
 from dalsegno.stores.memory.disk import Disk
 from dalsegno.stores.memory.store import MemoryStore
@@ -144,3 +145,20 @@ def drive(clock: Clock, work: Coroutine[Any, Any, None]) -> None:
         loop.settle()
     task.result()
     loop.abandon()
+
+
+def test_a_process_goes_on_with_its_own_code_though_another_module_declared_one_of_its_name(lab: Lab) -> None:
+    def declare(result: str) -> Process[..., Any]:
+        @process(name="named_alike")
+        async def code() -> str:
+            await asyncio.sleep(1)
+            return result
+
+        return code
+
+    mine = declare("mine")
+    mine.spec.function.__module__ = "mine"
+    run = lab.start(mine)
+    declare("theirs")
+    lab.crash()
+    assert run.result() == "mine"

@@ -241,7 +241,7 @@ async def test_an_app_is_opened_once_at_a_time_and_again_after_it_was_closed(ope
 
 
 @pytest.mark.parametrize(
-    "store", ["postgres://x", "sqlite:orders.db", "sqlite://", "sqlite:///", "orders.db", "", 7, None]
+    "store", ["oracle://x", "sqlite:orders.db", "sqlite://", "sqlite:///", "orders.db", "", 7, None]
 )
 async def test_an_unknown_store_is_refused(store):
     with pytest.raises(UsageError, match="sqlite:///"):

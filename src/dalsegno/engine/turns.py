@@ -260,6 +260,8 @@ class Turns:
             entry.process, entry.version, entry.input, parent=resident.id, parent_operation=entry.operation
         )
         call = resident.execution.children.get(entry.operation)
+        if call is not None:
+            self._node.definitions.add(call.spec)
         self._node.starts.submit(
             Start(
                 namespace=resident.namespace,

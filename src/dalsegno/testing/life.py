@@ -49,16 +49,23 @@ class LabApp(App):
         limits: Limits,
         stage: Stage,
         chance: random.Random,
+        known: Iterable[ProcessSpec] = (),
     ) -> None:
         super().__init__(cast("Store", store), namespace=namespace, processes=processes, limits=limits, name="lab")
         self._stage = stage
         self._chance = chance
+        self._known = known
         #: the node, also while it opens
         self.made: Node | None = None
 
     def _make_node(self, store: Store, specs: list[ProcessSpec]) -> Node:
         steps = partial(LabSteps, stage=self._stage)
-        self.made = Node(store, specs, self.limits, name="lab", shadow_replay=True, chance=self._chance, steps=steps)
+        declared = {(spec.name, spec.version): spec.function.__module__ for spec in specs}
+        # What ran before the crash goes on, also where another module declares a process of the same name meanwhile.
+        others = [spec for spec in self._known if declared.get((spec.name, spec.version)) != spec.function.__module__]
+        self.made = Node(
+            store, [*specs, *others], self.limits, name="lab", shadow_replay=True, chance=self._chance, steps=steps
+        )
         return self.made
 
     @property
@@ -92,6 +99,11 @@ class Life:
         self.loop = VirtualLoop(clock)  # type: ignore[abstract]
         self.store = MemoryStore(disk, clock.now)
         self.app = make_app(self.store)
+
+    @property
+    def known(self) -> list[ProcessSpec]:
+        """The processes that its node has code for."""
+        return list(self.app.node.definitions)
 
     def open(self, until: int) -> None:
         """Start the node: recover what an earlier one left behind."""

@@ -107,6 +107,7 @@ class World:
             limits=self.limits,
             stage=self._stage,
             chance=random.Random(f"{self.seed}/{len(self._lives)}"),
+            known=self._lives[-1].known if self._lives else (),
         )
 
     def arm(self, callback: Callable[[str], None] | None) -> None:
