@@ -168,6 +168,7 @@ class InProcess:
         self.node = node
         self.store = node.store
         self.limits = node.limits
+        self._beside = Beside(node.store, node.limits)
 
     async def start(
         self,
@@ -191,9 +192,21 @@ class InProcess:
             assert row is not None
             check_same(row, spec.name, data, if_exists)
             if if_exists == "restart":
+                if self._is_elsewhere(row):
+                    raise Refused(f"instance {id!r} belongs to another node: restart it there")
                 await node.stored.restart(row, spec, data, by)
             return row.key
         return key
+
+    def _is_elsewhere(self, row: InstanceRow) -> bool:
+        return self.store.shared and row.owner != self.store.epoch
+
+    async def _elsewhere(self, namespace: str, id: str) -> bool:
+        """Whether an instance belongs to another node, or to nobody yet."""
+        if not self.store.shared or self.node.residents.by_id(namespace, id) is not None:
+            return False
+        row = await self.find(namespace, id)
+        return row is not None and self._is_elsewhere(row)
 
     def _check_alive(self) -> None:
         if self.node.failure is not None:
@@ -201,6 +214,8 @@ class InProcess:
 
     async def request(self, verb: str, namespace: str, id: str, request: Request) -> Any:
         self._check_alive()
+        if await self._elsewhere(namespace, id):
+            return await self._beside.request(verb, namespace, id, request)
         return await self.node.operations.request(verb, namespace, id, request)
 
     async def copy(self, start: Start, journal: list[e.Record]) -> None:
@@ -210,6 +225,8 @@ class InProcess:
         (await copied).read()
 
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
+        if await self._elsewhere(namespace, id):
+            return await self._beside.update(namespace, id, event, by)
         request = update_request(self.limits, event, by, str(uuid.uuid4()))
         return await self.request("update", namespace, id, request)
 
@@ -226,6 +243,8 @@ class InProcess:
         resident = node.residents.by_id(namespace, id)
         if resident is not None:
             return await node.results.wait(resident.key)
+        if await self._elsewhere(namespace, id):
+            return await self._beside.ended(namespace, id, key)
         if key is None:
             row = await self.find(namespace, id)
             if row is None:

@@ -11,7 +11,7 @@ from dalsegno.contracts import codec
 from dalsegno.engine.requests import Reply, Request
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import last_end
-from dalsegno.engine.turns import ChildRefused
+from dalsegno.engine.turns import ChildRefused, word
 from dalsegno.errors import StartConflict
 from dalsegno.kernel import entries as e
 from dalsegno.kernel.calls import WaitCall
@@ -154,6 +154,12 @@ class Inbox:
         elif row.status in FINAL:
             # It failed, or was stopped when its parent ended: both go on together.
             request = Request(f"parent {message.instance}", "its parent was retried")
+            if store.shared and row.owner != store.epoch:
+                batch = self._node.committer.batch
+                told = word(message.namespace, message.instance, refused.child, "retry", request, store.now())
+                batch.messages.append(told)
+                self.reply(message.position, Reply())
+                return
             await self._node.operations.carry_out(
                 "retry", message.namespace, refused.child, request, lambda r: self.reply(message.position, r)
             )

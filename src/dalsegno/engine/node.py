@@ -17,7 +17,7 @@ from dalsegno.engine.meter import Meter
 from dalsegno.engine.operations import Operations
 from dalsegno.engine.outcomes import Outcomes
 from dalsegno.engine.parking import Parking
-from dalsegno.engine.recovery import recover
+from dalsegno.engine.recovery import Recovery
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import Residents, Waking
 from dalsegno.engine.results import Results
@@ -97,15 +97,21 @@ class Node:
         self.slow = SlowSteps(self)
         self.steps = self._make_steps(self)
         self.meter = Meter(self)
+        self._lease_ends = self.loop.time() + limits.lease_seconds
+        self._late: list[Callable[[], None]] = []
         self.spawn(self._keep_lease())
+        self.recovery = Recovery(self)
+        self._discoveries: list[asyncio.Task[Any]] = []
         try:
-            await recover(self)
+            await self.recovery.recover()
             await self._move_window()
         except BaseException:
             await self.close()
             raise
         self.spawn(self._keep_window())
-        self.spawn(self.inbox.run())
+        self._discoveries.append(self.spawn(self.inbox.run()))
+        if self.store.shared:
+            self._discoveries.append(self.spawn(self.recovery.run()))
         self.inbox.look()
 
     def guarded(self, work: Callable[..., None], *args: Any) -> None:
@@ -121,6 +127,8 @@ class Node:
         self.closing = True
         deadline = self.loop.time() + _GRACE_SECONDS
         if self.failure is None:
+            if self.store.shared:
+                await self._hand_over()
             while (self._running_jobs() or self._shadows) and self.loop.time() < deadline and self.failure is None:
                 await self.pause()
         for task in list(self._tasks):
@@ -149,6 +157,18 @@ class Node:
         await self.store.close()
         self.let_go()
         self._stopped.set()
+
+    async def _hand_over(self) -> None:
+        """What nothing runs for here goes on elsewhere at once; nothing new is taken."""
+        for task in self._discoveries:
+            task.cancel()
+        await asyncio.gather(*self._discoveries, return_exceptions=True)
+        self.timers.close()
+        await self.settled()
+        quiet = [resident for resident in self.residents if resident.quiet]
+        for resident in quiet:
+            self.residents.evict(resident)
+        await self.store.release([resident.key for resident in quiet])
 
     def let_go(self) -> None:
         """Give back what the node changed in this interpreter; a node that is only dropped must be let go of too."""
@@ -216,7 +236,19 @@ class Node:
     async def _keep_lease(self) -> None:
         while True:
             await self.meter.pause()
+            asked_at = self.loop.time()
             await self.store.renew(self.limits.lease_seconds, self.meter.shown())
+            self._lease_ends = asked_at + self.limits.lease_seconds
+            late, self._late = self._late, []
+            for begin in late:
+                self.loop.call_soon(self.guarded, begin)
+
+    def when_owned(self, begin: Callable[[], None]) -> bool:
+        """Whether the lease lasts. A node that was frozen may have a successor: it looks before it begins anything."""
+        if self.loop.time() < self._lease_ends:
+            return True
+        self._late.append(begin)
+        return False
 
     async def _move_window(self) -> None:
         await self.timers.scan()

@@ -1,4 +1,4 @@
-"""What a node does first: find what ran when the last one died, and go on from the sign."""
+"""Going on from the sign: what ran on a node that died, or was left to nobody."""
 
 from __future__ import annotations
 
@@ -13,40 +13,76 @@ if TYPE_CHECKING:
     from dalsegno.engine.node import Node
 
 _PAGE = 2_000
+# Nodes that recover side by side take turns.
+_SHARED_PAGE = 200
 _GROUPS = 8
 _POISON = "the node crashed {} times while this instance was running and made no progress: it may be what crashes it"
 
 
-async def recover(node: Node) -> None:
-    """Load what was running, as fast as steps can take it and no faster."""
-    reach("recover.before")
-    limits = node.limits
-    apart = set()
-    for key in await node.store.mark_recovered(limits.crashes_before_parking, limits.crashes_before_trial):
-        apart.add(key)
-        await node.stored.park(key, _POISON.format(limits.crashes_before_parking), HELP)
-    suspects = await node.store.suspects(limits.crashes_before_trial)
-    apart.update(key for key, _ in suspects)
-    await _load(node, apart)
-    reach("recover.loaded")
-    if suspects:
-        node.spawn(_try(node, suspects))
-    for key in await node.store.mismatched():
-        await node.parking.try_again(key)
+class Recovery:
+    """Finds what nobody runs: once as a node begins, and for as long as it shares its store with others."""
 
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._wanted = asyncio.Event()
+        self._suspects: set[int] = set()
+        self._mismatched: set[int] = set()
+        self._living: set[int] = set()
+        if node.store.shared:
+            node.store.on_ring(self._wanted.set)
 
-async def _load(node: Node, apart: set[int]) -> None:
-    after = 0
-    while True:
-        keys = await node.store.running(after, _PAGE)
-        for key in keys:
-            if key not in apart:
-                node.loop.call_soon(node.waking.wake, key)
-        await node.turn()
-        await _room(node)
-        if len(keys) < _PAGE:
-            return
-        after = keys[-1]
+    async def run(self) -> None:
+        """Take over what other nodes leave or clients start, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._node.limits.poll_seconds):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            await self.recover()
+
+    async def recover(self) -> None:
+        """Load what was running, as fast as steps can take it and no faster."""
+        node, limits = self._node, self._node.limits
+        reach("recover.before")
+        for key in await node.store.mark_recovered(limits.crashes_before_parking, limits.crashes_before_trial):
+            self._suspects.add(key)
+            await node.stored.park(key, _POISON.format(limits.crashes_before_parking), HELP)
+        found = await node.store.suspects(limits.crashes_before_trial)
+        suspects = [pair for pair in found if pair[0] not in self._suspects]
+        self._suspects.update(key for key, _ in suspects)
+        await self._load()
+        reach("recover.loaded")
+        if suspects:
+            node.spawn(_try(node, suspects))
+        for key in await node.store.mismatched():
+            if key not in self._mismatched:
+                self._mismatched.add(key)
+                await node.parking.try_again(key)
+        if node.store.shared:
+            await self._inherit_timers()
+
+    async def _load(self) -> None:
+        node, after = self._node, 0
+        page = _SHARED_PAGE if node.store.shared else _PAGE
+        while True:
+            keys = await node.store.running(after, page)
+            for key in keys:
+                if key not in self._suspects:
+                    node.loop.call_soon(node.waking.wake, key)
+            await node.turn()
+            await _room(node)
+            if len(keys) < page:
+                return
+            after = keys[-1]
+
+    async def _inherit_timers(self) -> None:
+        """What a node that ended had waiting for a time is due on another one."""
+        before = self._living
+        self._living = {info.epoch for info in await self._node.store.nodes() if info.ended_at is None}
+        if before - self._living:
+            await self._node.timers.scan(anew=True)
 
 
 async def _try(node: Node, suspects: list[tuple[int, int]]) -> None:

@@ -66,6 +66,12 @@ class Resident:
         """Whether everything the process has seen is on disk."""
         return self.batch is None or self.batch.committed
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing runs for it, and its journal has everything."""
+        running = any(job is not None for job in self.jobs.values())
+        return self.durable and not (running or self.held or self.gone)
+
     def next_wake(self) -> int | None:
         """When something is due next: a timer or the end of a backoff."""
         timer = self.execution.next_timer()

@@ -143,6 +143,11 @@ class Waking:
             return
         row = item.row
         resident = None
+        if self._node.store.shared and row.owner != self._node.store.epoch:
+            for _, otherwise in wanted:
+                if otherwise is not None:
+                    otherwise(Refused(f"instance {row.id!r} is run by another node by now: ask again"))
+            return
         if row.status not in FINAL and row.status not in ("paused", "parked"):
             resident = self._node.residents.get(row.key) or self._revive(item)
         for then, otherwise in wanted:

@@ -51,6 +51,8 @@ class Steps:
         node = self._node
         if resident.gone or resident.paused or node.closing:
             return
+        if not node.when_owned(lambda: self.dispatch(resident, call)):
+            return
         if call.cancelled:
             resident.jobs.pop(call.key, None)
             node.turns.advance(resident, e.StepCancelled(call.key, unknown=call.unknown))

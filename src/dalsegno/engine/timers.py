@@ -63,9 +63,9 @@ class Timers:
         if due:
             self._due(due)
 
-    async def scan(self) -> None:
-        """Move the window on: load what is due within it from the store."""
-        after = (self._known_until, -1)
+    async def scan(self, anew: bool = False) -> None:
+        """Move the window on: load what is due within it from the store, or all of it anew."""
+        after = (0 if anew else self._known_until, -1)
         until = self._known_until = self._store.now() + self._window
         # From here on `set` keeps what falls into the new window; what it left to the store before is on
         # disk once everything written so far is.
