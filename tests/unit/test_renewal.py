@@ -368,8 +368,11 @@ async def test_a_paused_instance_that_renews_itself_stays_paused(open_app, until
 
 
 async def test_a_journal_that_grows_too_long_parks_the_instance_with_the_remedy(open_app, until):
+    done: list[int] = []
+
     @step
     async def work(n: int) -> int:
+        done.append(n)
         return n
 
     @process
@@ -386,6 +389,8 @@ async def test_a_journal_that_grows_too_long_parks_the_instance_with_the_remedy(
     async with open_app() as app:
         await app.get("one").resume()
         await app.get("one").result()
+    # Also the result that came when the journal was full is kept.
+    assert done == list(range(100))
 
 
 async def test_renewing_inside_a_saga_with_steps_to_undo_is_refused(open_app):

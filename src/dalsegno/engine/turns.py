@@ -75,19 +75,20 @@ class Turns:
             return
         if resident.gone or resident.execution.ended is not None:
             return
-        if resident.next_seq - resident.base_seq >= self._longest:
-            self._node.parking.park(
-                resident,
-                f"its journal has {self._longest} entries (Limits.journal_entries): end the run with "
-                "continue_as_new(), or raise the limit",
-            )
-            return
         if points.armed is not None:
             points.reach("advance.before")
         at = self._now()
         self._append(resident, entry, at)
         if points.armed is not None:
             points.reach("advance.appended")
+        if resident.next_seq - resident.base_seq > self._longest:
+            # What arrived is kept all the same: a step that was done isn't done again when the instance goes on.
+            self._node.parking.park(
+                resident,
+                f"its journal has {self._longest} entries (Limits.journal_entries): end the run with "
+                "continue_as_new(), or raise the limit",
+            )
+            return
         self.delivered(resident, entry, at)
 
     def delivered(self, resident: Resident, entry: e.Delivery, at: int) -> None:
