@@ -50,10 +50,12 @@ from dalsegno.errors import (
     StoreOwned,
     Unserialisable,
     UsageError,
+    WorkerLost,
 )
 from dalsegno.instance import Instance, Run, Task
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.retry import Retry
+from dalsegno.kernel.work import Queue
 
 __version__ = "0.1.0"
 
@@ -78,6 +80,7 @@ __all__ = [
     "ProcessCancelled",
     "ProcessFailed",
     "ProcessTerminated",
+    "Queue",
     "Refused",
     "Retry",
     "Run",
@@ -92,6 +95,7 @@ __all__ = [
     "Task",
     "Unserialisable",
     "UsageError",
+    "WorkerLost",
     "annotate",
     "ask",
     "changed",

@@ -14,18 +14,21 @@ import msgspec
 from dalsegno.archive import Archived, copy_of
 from dalsegno.authoring.declared import declared
 from dalsegno.authoring.process import Process
+from dalsegno.authoring.steps import served
 from dalsegno.contracts import codec
 from dalsegno.contracts.event import AnyEvent
 from dalsegno.engine.node import Node
 from dalsegno.engine.requests import Request
 from dalsegno.engine.shadow import replayed
 from dalsegno.engine.starts import IfExists
+from dalsegno.engine.worker import Worker, check_concurrency
 from dalsegno.errors import DefinitionError, NotFound, UsageError
 from dalsegno.gateway import Beside, Gateway, InProcess, living_nodes, publish_within, start_within
 from dalsegno.instance import Instance, Run, Task, instance_of, task_of
 from dalsegno.kernel.definition import Arguments, ProcessSpec, check_id, encode_arguments
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.ports import Filter, NodeInfo, Store
+from dalsegno.kernel.work import Queue, QueueDepth, QueueRow, check_queue
 from dalsegno.observe.deployments import Version, versions_of
 from dalsegno.observe.view import View, view_of
 from dalsegno.stores import open_store
@@ -43,10 +46,12 @@ class App:
 
     Parameters: `store`, such as "sqlite:///orders.db", or a store; `namespace`, the domain whose instances the verbs
     mean; `processes` the node runs (every declared one where none are given); `limits`; `name` of the node;
-    `shadow_replay`, replay every finished run and compare, for development and tests.
+    `shadow_replay`, replay every finished run and compare, for development and tests; `queues`, what queues of steps
+    allow, which holds for all workers once a node has begun.
 
     `async with app:` runs a node: it owns the store, goes on with what was running, and runs new instances.
     `async with app.client():` is the same verbs beside a node that runs in another process.
+    `async with app.worker("gpu"):` runs the steps of a queue.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class App:
         limits: Limits | None = None,
         name: str | None = None,
         shadow_replay: bool = False,
+        queues: Iterable[Queue] = (),
     ) -> None:
         self.url = store if isinstance(store, str) else str(store)
         self._store = store
@@ -68,6 +74,7 @@ class App:
         self._processes = None if processes is None else list(processes)
         self._name = name
         self._shadow_replay = shadow_replay
+        self._queues = list(queues)
         self._shadow_failures: Sequence[str] = []
         self._gateway: Gateway | None = None
         self._node: Node | None = None
@@ -86,6 +93,7 @@ class App:
             limits=self.limits,
             name=self._name,
             shadow_replay=self._shadow_replay if shadow_replay is None else shadow_replay,
+            queues=self._queues,
         )
 
     # -- life --------------------------------------------------------------------------------------
@@ -98,7 +106,18 @@ class App:
         self._node = node
         self._shadow_failures = node.shadow_failures
         self._gateway = InProcess(node)
+        if self._queues:
+            await node.store.set_queues([self._queue_row(queue) for queue in self._queues])
         return self
+
+    def _queue_row(self, queue: Queue) -> QueueRow:
+        return QueueRow(
+            namespace=self.namespace,
+            name=queue.name,
+            concurrency=queue.concurrency,
+            concurrency_per_key=queue.concurrency_per_key,
+            per_second=queue.per_second,
+        )
 
     def _make_node(self, store: Store, specs: list[ProcessSpec]) -> Node:
         return Node(store, specs, self.limits, name=self._name, shadow_replay=self._shadow_replay)
@@ -122,6 +141,38 @@ class App:
         finally:
             self._gateway = None
             await store.close()
+
+    @contextlib.asynccontextmanager
+    async def worker(self, *queues: str, concurrency: int = 10, name: str | None = None) -> AsyncIterator[Worker]:
+        """Run steps of these queues here, so many at once, beside a node in this process or in another.
+
+        At the end it claims nothing more and lets running steps end; what takes longer than half a minute is given
+        back, for other workers to do again. Raises `DefinitionError` where no step is declared for a queue.
+        """
+        specs = served([check_queue(queue) for queue in queues])
+        store = open_store(self._store) if self._node is None else self._node.store.beside()
+        worker = Worker(
+            store,
+            self.namespace,
+            queues,
+            specs,
+            self.limits,
+            concurrency=check_concurrency(concurrency),
+            name=name or self._name,
+        )
+        await store.open(owner=False, name=worker.name, lease_seconds=0)
+        try:
+            await worker.open()
+            try:
+                yield worker
+            finally:
+                await worker.close()
+        finally:
+            await store.close()
+
+    async def queues(self) -> Sequence[QueueDepth]:
+        """What stands in the queues: how much is ready and since when, and how much runs."""
+        return await self._open().store.queue_depths(self.namespace)
 
     def _refuse_open(self) -> None:
         if self._gateway is not None:

@@ -14,6 +14,7 @@ DalsegnoError
 ├── Refused                     an operation the instance's state doesn't allow, or an update it declined
 ├── StepFailed                  a step's error whose type isn't known here
 │   ├── AttemptTimedOut         an attempt outlived its time-out: whether it took effect is unknown
+│   ├── WorkerLost              the workers that ran a step of a queue ended one after the other
 │   └── OutcomeUnknown          raised by a step that can't tell whether its effect took place
 ├── ProcessFailed               an instance ended with an error whose type isn't known here
 ├── ProcessCancelled            an instance ended because it was cancelled
@@ -94,6 +95,10 @@ class StepFailed(DalsegnoError):
 
 class AttemptTimedOut(StepFailed):
     """An attempt outlived its time-out or stopped heartbeating; its outcome is unknown."""
+
+
+class WorkerLost(StepFailed):
+    """The workers that ran a step of a queue ended one after the other; its outcome is unknown."""
 
 
 class OutcomeUnknown(StepFailed):

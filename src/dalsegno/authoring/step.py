@@ -11,11 +11,13 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast,
 import msgspec
 
 from dalsegno.authoring.declared import running
+from dalsegno.authoring.steps import declare as declare_step
 from dalsegno.contracts import codec
 from dalsegno.contracts.duration import Duration, seconds
 from dalsegno.errors import DefinitionError, UsageError
 from dalsegno.kernel.definition import Executor, StepSpec
 from dalsegno.kernel.retry import Retry, as_retry
+from dalsegno.kernel.work import check_queue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,6 +25,7 @@ Undo = TypeVar("Undo", bound=Callable[..., Any])
 
 _UNSET: Any = object()
 _DEFAULT_RETRY = Retry()
+_MOST_PRIORITY = 1_000_000
 _UNDO_RETRY = Retry(attempts=20, then="park")
 
 
@@ -32,6 +35,7 @@ class Step(Generic[P, T]):
     def __init__(self, spec: StepSpec) -> None:
         self.spec = spec
         functools.update_wrapper(self, spec.function)
+        declare_step(spec)
 
     def __repr__(self) -> str:
         return f"<step {self.spec.name}>"
@@ -60,6 +64,9 @@ class Step(Generic[P, T]):
         timeout: Duration | None = _UNSET,
         heartbeat_timeout: Duration | None = _UNSET,
         executor: Literal["thread", "process", "inline"] | None = _UNSET,
+        queue: str | None = _UNSET,
+        priority: int = _UNSET,
+        key: Callable[..., Any] | None = _UNSET,
         name: str = _UNSET,
     ) -> Step[P, T]:
         """A copy of the step with other options; what isn't given stays.
@@ -85,8 +92,11 @@ class Step(Generic[P, T]):
             undo=old.undo,
             even_if_unknown=old.even_if_unknown,
             database=old.database,
+            queue=old.queue if queue is _UNSET else _queue(queue),
+            priority=old.priority if priority is _UNSET else priority,
+            queue_key=old.queue_key if key is _UNSET else key,
         )
-        return Step(spec)
+        return Step(_checked(spec))
 
     @overload
     def undo(self, function: Undo, /) -> Undo: ...
@@ -143,6 +153,28 @@ def _seconds(duration: Duration | None, option: str = "timeout") -> float | None
     return found
 
 
+def _queue(name: str | None) -> str | None:
+    return None if name is None else check_queue(name)
+
+
+def _checked(spec: StepSpec) -> StepSpec:
+    """A spec whose options go together. Raises `DefinitionError`."""
+    if spec.queue is not None and spec.executor in ("inline", "transaction"):
+        what = (
+            "a transaction runs in the node's own commit" if spec.executor == "transaction" else "it runs on the node"
+        )
+        raise DefinitionError(f"step {spec.name!r}: {what}, so no worker can run it: leave out queue=")
+    if spec.queue is None and (spec.priority or spec.queue_key is not None):
+        raise DefinitionError(
+            f"step {spec.name!r}: priority= and key= order a queue: give queue= too, or leave them out"
+        )
+    if not isinstance(spec.priority, int) or abs(spec.priority) > _MOST_PRIORITY:
+        raise DefinitionError(f"step {spec.name!r}: priority={spec.priority!r}: a number from -{_MOST_PRIORITY} to it")
+    if spec.queue_key is not None and not callable(spec.queue_key):
+        raise DefinitionError(f"step {spec.name!r}: key={spec.queue_key!r}: give a function of the step's arguments")
+    return spec
+
+
 def _executor(function: Callable[..., Any], wanted: str | None) -> Executor:
     is_async = inspect.iscoroutinefunction(function)
     if wanted is None:
@@ -177,6 +209,9 @@ def step(
     timeout: Duration | None = None,
     heartbeat_timeout: Duration | None = None,
     executor: Literal["thread", "process", "inline"] | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    key: Callable[..., Any] | None = None,
 ) -> _Decorator: ...
 def step(
     function: Any = None,
@@ -187,13 +222,18 @@ def step(
     timeout: Duration | None = None,
     heartbeat_timeout: Duration | None = None,
     executor: Literal["thread", "process", "inline"] | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    key: Callable[..., Any] | None = None,
 ) -> Any:
     """Declare a step: a call whose result is journaled once and never repeated after that.
 
     Parameters: `name` in journals (the function's name); `retry`, a `Retry`, a number of attempts or `None` for a
     single one (5 attempts with backoff by default); `timeout` of one attempt; `heartbeat_timeout`, how long it may
     go without `heartbeat()`; `executor` of a `def` step: "thread" (the default), "process" for work that holds the
-    processor, "inline" for work of microseconds. Raises `DefinitionError`.
+    processor, "inline" for work of microseconds; `queue`, from which workers in other processes take it, those of
+    higher `priority` first and those of different `key`, a function of the step's arguments, by turns. Raises
+    `DefinitionError`.
 
     >>> from dalsegno import step
     >>> @step(retry=3, timeout="10s")
@@ -206,16 +246,18 @@ def step(
     def declare(function: Callable[..., Any]) -> Step[Any, Any]:
         _check(function, "step")
         codec.check_readable(codec.return_type(function), f"the result of step {function.__name__!r}")
-        return Step(
-            StepSpec(
-                name=name or function.__name__,
-                function=function,
-                executor=_executor(function, executor),
-                retry=_DEFAULT_RETRY if retry is _UNSET else as_retry(retry),
-                timeout_seconds=_seconds(timeout),
-                heartbeat_timeout_seconds=_seconds(heartbeat_timeout, "heartbeat_timeout"),
-            )
+        spec = StepSpec(
+            name=name or function.__name__,
+            function=function,
+            executor=_executor(function, executor),
+            retry=_DEFAULT_RETRY if retry is _UNSET else as_retry(retry),
+            timeout_seconds=_seconds(timeout),
+            heartbeat_timeout_seconds=_seconds(heartbeat_timeout, "heartbeat_timeout"),
+            queue=_queue(queue),
+            priority=priority,
+            queue_key=key,
         )
+        return Step(_checked(spec))
 
     return declare if function is None else declare(function)
 

@@ -17,6 +17,7 @@ from dalsegno.engine.meter import Meter
 from dalsegno.engine.operations import Operations
 from dalsegno.engine.outcomes import Outcomes
 from dalsegno.engine.parking import Parking
+from dalsegno.engine.queued import Queued
 from dalsegno.engine.recovery import Recovery
 from dalsegno.engine.resident import Resident
 from dalsegno.engine.residents import Residents, Waking
@@ -96,6 +97,7 @@ class Node:
         self.transactions = Transactions(self)
         self.slow = SlowSteps(self)
         self.steps = self._make_steps(self)
+        self.queued = Queued(self)
         self.meter = Meter(self)
         self._lease_ends = self.loop.time() + limits.lease_seconds
         self._late: list[Callable[[], None]] = []
@@ -112,6 +114,7 @@ class Node:
         self._discoveries.append(self.spawn(self.inbox.run()))
         if self.store.shared:
             self._discoveries.append(self.spawn(self.recovery.run()))
+        self.spawn(self.queued.run())
         self.inbox.look()
 
     def guarded(self, work: Callable[..., None], *args: Any) -> None:
@@ -263,6 +266,7 @@ class Node:
             await self._move_window()
             oldest = self.store.now() - int(self.limits.event_retention_seconds * 1e6)
             await self.store.forget_events(oldest, 10_000)
+            await self.queued.forget()
 
     # -- commits -----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from dalsegno.errors import AttemptTimedOut, ContractError, DalsegnoError, Outco
 from dalsegno.kernel import entries as e
 from dalsegno.kernel import points
 from dalsegno.kernel.context import current_step
-from dalsegno.kernel.fault import capture
+from dalsegno.kernel.fault import Fault, capture
 from dalsegno.kernel.points import reach
 
 if TYPE_CHECKING:
@@ -108,17 +108,20 @@ class Outcomes:
             failed = e.StepFailed(call.key, call.arguments, fault, job.attempt, True, job.started_at)
             self._node.turns.advance(job.resident, failed)
 
-    def fail(self, job: Job, error: BaseException) -> None:
-        """An attempt failed: it is tried again, or its step has failed for good."""
+    def fail(self, job: Job, error: BaseException, fault: Fault | None = None, final: bool = False) -> None:
+        """An attempt failed: it is tried again, or its step has failed for good.
+
+        Parameters: `fault`, the error as another process captured it; `final`, no attempt is to follow.
+        """
         call = job.call
         retry = call.spec.retry
         unknown = call.unknown or isinstance(error, (TimeoutError, AttemptTimedOut, OutcomeUnknown))
-        fault = capture(error)
+        fault = fault or capture(error)
         turns = self._node.turns
         if call.cancelled:
             turns.advance(job.resident, e.StepCancelled(call.key, unknown=unknown))
             return
-        final = retry.is_final(job.attempt, error)
+        final = final or retry.is_final(job.attempt, error)
         if final and retry.then == "fail":
             failed = e.StepFailed(call.key, call.arguments, fault, job.attempt, unknown, job.started_at)
             turns.advance(job.resident, failed)

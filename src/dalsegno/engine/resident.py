@@ -30,6 +30,7 @@ class Resident:
         "parent_operation",
         "paused",
         "queue",
+        "queued",
         "status",
         "timer_at",
         "waits_for",
@@ -60,6 +61,8 @@ class Resident:
         self.batch: Batch | None = None
         self.jobs: dict[str, Any] = {}
         self.backoffs: dict[str, int] = {}
+        #: steps that are on a queue, and which
+        self.queued: dict[str, str] = {}
 
     @property
     def durable(self) -> bool:
@@ -94,6 +97,9 @@ class Resident:
             parts.append(f"child {next(iter(children.values())).id}")
         elif children:
             parts.append(f"{len(children)} children")
+        parts += [f"step {name} on queue {queue}" for name, queue in list(self.queued.items())[:3]]
+        if len(self.queued) > 3:
+            parts.append(f"{len(self.queued) - 3} further steps on queues")
         parts += [f"next attempt of {name} at {_clock(at)}" for name, at in list(self.backoffs.items())[:3]]
         timer = execution.next_timer()
         if timer is not None:

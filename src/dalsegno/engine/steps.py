@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Steps:
     """Runs steps on the executor that their declaration names."""
 
+    #: whether it runs what is on a queue itself
+    serves_queues = False
+
     def __init__(self, node: Node) -> None:
         self._node = node
         self._now = node.store.now

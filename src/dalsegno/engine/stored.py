@@ -114,6 +114,7 @@ class Stored:
         """What its end means for the waits, questions, children and parent of an instance that isn't in memory."""
         row, journal = item.row, records(item.journal)
         batch, at = self._node.committer.batch, self._node.store.now()
+        batch.dropped_work.append(row.key)
         for entry in (record.entry for record in journal):
             if isinstance(entry, e.EventAwaited):
                 batch.unwaits.append((row.key, entry.operation))

@@ -144,6 +144,10 @@ class Turns:
         resident.jobs[call.key] = None
         if resident.paused:
             return
+        if call.spec.queue is not None and not self._node.steps.serves_queues:
+            del resident.jobs[call.key]
+            self._node.queued.hand_out(resident, call)
+            return
         batch = resident.batch
         if batch is None or batch.committed:
             self._node.steps.dispatch(resident, call)
@@ -201,6 +205,8 @@ class Turns:
         job = resident.jobs.get(call.key)
         if job is not None:
             self._node.steps.cancel(job)
+        elif call.spec.queue is not None and call.key not in resident.jobs and not self._node.steps.serves_queues:
+            self._node.queued.withdraw(resident, call)
         elif call.key not in resident.jobs or resident.paused:
             # Open, but not running here: whoever ran it is gone.
             self._never_ran(resident, call)
@@ -346,6 +352,8 @@ class Turns:
         batch = self._committer.batch
         if resident.beats:
             batch.unbeats.append((resident.key,))
+        if resident.queued:
+            batch.dropped_work.append(resident.key)
         self._node.operations.refuse_updates(resident, at)
         batch.after.append(lambda: self._node.ended(resident, entry))
 
@@ -390,6 +398,7 @@ class Turns:
         resident.execution.run = started.run
         resident.jobs.clear()
         resident.backoffs.clear()
+        resident.queued.clear()
         resident.timer_at = 0
         early = [u for updates in old.unhandled_updates.values() for u in updates]
         old.drop()

@@ -29,6 +29,10 @@ class StepSpec:
     undo: StepSpec | None = None
     even_if_unknown: bool = False
     database: str | None = None
+    #: of a step that workers elsewhere run: where they take it from, before what, and by turns with what
+    queue: str | None = None
+    priority: int = 0
+    queue_key: Callable[..., Any] | None = None
     _decode: Callable[[Any], Any] | None = field(default=None, repr=False)
 
     def decode(self, data: Any) -> Any:
@@ -41,6 +45,21 @@ class StepSpec:
     def result_type(self) -> Any:
         """The annotated return type."""
         return codec.return_type(self.function)
+
+    def read_arguments(self, data: bytes) -> Arguments:
+        """The arguments that a node encoded, as their annotated types."""
+        parts = codec.decode(data, list[msgspec.Raw], f"arguments of step {self.name!r}")
+        types = codec.parameter_types(self.function)
+        known = codec.hints(self.function)
+        args = [
+            codec.decode(part, types[i] if i < len(types) else Any, f"argument {i + 1} of step {self.name!r}")
+            for i, part in enumerate(parts[:-1])
+        ]
+        named = codec.decode(parts[-1], dict[str, msgspec.Raw], f"arguments of step {self.name!r}")
+        return args, {
+            name: codec.decode(part, known.get(name, Any), f"argument {name!r} of step {self.name!r}")
+            for name, part in named.items()
+        }
 
     def undo_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any

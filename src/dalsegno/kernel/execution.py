@@ -188,8 +188,8 @@ class Execution:
     def _open_work(self, crashed: bool) -> list[Any]:
         work: list[Any] = []
         for call in self.pending.values():
-            # Whoever crashed may have been in the middle of it.
-            call.unknown = call.unknown or crashed
+            # Whoever crashed may have been in the middle of it; what workers do goes on without the node.
+            call.unknown = call.unknown or (crashed and call.spec.queue is None)
             work.append(CancelStep(call) if call.cancelled else call)
         return work
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from dalsegno.errors import UsageError
+from dalsegno.kernel.work import Queues, WorkRow
 
 Status = Literal["running", "waiting", "paused", "parked", "completed", "failed", "cancelled", "terminated"]
 FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "terminated"})
@@ -204,6 +205,8 @@ class Batch:
         "committed",
         "copies",
         "dispatches",
+        "dropped_work",
+        "ended_work",
         "events",
         "heartbeats",
         "messages",
@@ -216,6 +219,7 @@ class Batch:
         "unbeats",
         "unwaits",
         "waits",
+        "work",
     )
 
     def __init__(self) -> None:
@@ -235,6 +239,12 @@ class Batch:
         self.unbeats: list[tuple[int]] = []
         self.transactions: list[Transaction] = []
         self.copies: list[tuple[Start, list[tuple[int, int, str, bytes]]]] = []
+        #: attempts for workers; a cancelled one withdraws what was handed out for it
+        self.work: list[WorkRow] = []
+        #: ids of attempts whose outcome is journaled
+        self.ended_work: list[int] = []
+        #: instances that wait for no attempt any more
+        self.dropped_work: list[int] = []
         #: (resident, step call) to run once the batch is durable
         self.dispatches: list[tuple[Any, Any]] = []
         #: called on the node's loop once the batch is durable
@@ -253,6 +263,8 @@ class Batch:
         """Raise `UsageError` where it holds more than those may write who own nothing."""
         if self.rows or self.changes or self.annotations or self.waits or self.unwaits or self.transactions:
             raise UsageError("only the node that owns the instances writes their journals: hand in starts and messages")
+        if self.work or self.ended_work or self.dropped_work:
+            raise UsageError("only the node that owns the instances hands out their steps: hand in starts and messages")
         if self.replies or self.asks or self.closings or self.heartbeats or self.unbeats or self.restarts:
             raise UsageError("only the node that owns the instances replies and asks: hand in starts and messages")
 
@@ -274,6 +286,9 @@ class Batch:
             or self.transactions
             or self.copies
             or self.restarts
+            or self.work
+            or self.ended_work
+            or self.dropped_work
         )
 
 
@@ -349,7 +364,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     figures: bytes = b"{}"
 
 
-class Store(Protocol):
+class Store(Queues, Protocol):
     """What the engine needs of a store; `dalsegno.testing.store_suite` says it as tests.
 
     A store that is `shared` has many owning nodes at once. Each instance belongs to one of them; one whose owner has
@@ -372,6 +387,9 @@ class Store(Protocol):
 
     def knows(self, processes: Collection[tuple[str, int]]) -> None:
         """Which processes, by name and version, this node has code for; said before `open` and when it changes."""
+
+    def beside(self) -> Store:
+        """A further store object on the same data, not open yet."""
 
     def now(self) -> int:
         """The store's time."""

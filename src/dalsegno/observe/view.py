@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from dalsegno.engine.figures import Figures, figures_of, total
 from dalsegno.kernel.ports import NodeInfo, Standing, Store
+from dalsegno.kernel.work import QueueDepth
 
 _OVERDUE_AFTER_SECONDS = 2.0
 _REMEMBERED_SECONDS = 60.0
@@ -151,8 +152,12 @@ def _stuck(rows: Sequence[Standing], codes: dict[tuple[str, int], list[str]]) ->
     )
 
 
-async def _queues(store: Any) -> list[Queue] | None:
-    depths = getattr(store, "queue_depths", None)
-    if depths is None:
-        return None
-    return [msgspec.convert(depth, Queue, from_attributes=True, strict=False) for depth in await depths()]
+async def _queues(store: Store) -> list[Queue] | None:
+    found = [_queue(depth, store.now()) for depth in await store.queue_depths(None)]
+    return found or None
+
+
+def _queue(depth: QueueDepth, moment: int) -> Queue:
+    name = depth.name if depth.namespace == "default" else f"{depth.namespace}/{depth.name}"
+    age = None if depth.oldest_at is None else max(0.0, (moment - depth.oldest_at) / 1e6)
+    return Queue(queue=name, depth=depth.ready, age_seconds=age, running=depth.running)

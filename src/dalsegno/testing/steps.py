@@ -17,6 +17,9 @@ from dalsegno.testing.stage import Stage
 class LabSteps(Steps):
     """The engine's own steps, witnessed and doubled."""
 
+    #: a lab has no workers: a step on a queue runs like any other
+    serves_queues = True
+
     def __init__(self, node: Node, stage: Stage) -> None:
         super().__init__(node)
         self._stage = stage

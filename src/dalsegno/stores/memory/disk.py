@@ -10,6 +10,7 @@ from dalsegno.errors import Fenced, StoreError
 from dalsegno.kernel.ports import Batch, Change, Committed, Heartbeat, InstanceRow, Message, NodeInfo, Start, TaskRow
 from dalsegno.stores.annotations import merged
 from dalsegno.stores.memory.meetings import Meetings
+from dalsegno.stores.memory.works import Works
 
 if TYPE_CHECKING:
     from dalsegno.stores.memory.guest import Guest
@@ -29,6 +30,7 @@ class Disk:
         self.ids: dict[tuple[str, str], int] = {}
         self.journals: dict[int, Journal] = {}
         self.meetings = Meetings()
+        self.works = Works()
         self.messages: dict[int, Message] = {}
         self.tasks: dict[tuple[str, str], TaskRow] = {}
         self.heartbeats: dict[tuple[int, str], Heartbeat] = {}
@@ -54,7 +56,7 @@ class Disk:
         if self.nodes[epoch - 1].ended_at is not None:
             raise Fenced(f"node epoch {epoch} was ended by another engine that took over: this one may write nothing")
 
-    def apply(self, batch: Batch, owned: bool) -> Committed:
+    def apply(self, batch: Batch, owned: bool, moment: int) -> Committed:
         """Write a batch. Raises `StoreError` where its journal rows don't fit; nothing is written then."""
         self._check(batch)
         found = Committed()
@@ -90,10 +92,15 @@ class Disk:
         for (key,) in batch.unbeats:
             for known in [pair for pair in self.heartbeats if pair[0] == key]:
                 del self.heartbeats[known]
+        self.works.write(batch, self._details, moment)
         for work, (entry, _) in zip(batch.transactions, found.transactions, strict=True):
             if entry is not None:
                 self.journals[work.instance].append((work.seq, work.at, work.kind, entry))
         return found
+
+    def _details(self, key: int, step: str) -> bytes | None:
+        beat = self.heartbeats.get((key, step))
+        return None if beat is None else beat.details
 
     def _check(self, batch: Batch) -> None:
         """Whatever could fail half-way fails here."""

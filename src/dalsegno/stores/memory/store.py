@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -24,8 +24,10 @@ from dalsegno.kernel.ports import (
     Message,
     NodeInfo,
     Standing,
+    Store,
     TaskRow,
 )
+from dalsegno.kernel.work import Claim, Claimed, Hold, QueueDepth, QueueRow, WorkBeat, WorkEnd, WorkRow
 from dalsegno.stores.memory.disk import Disk
 from dalsegno.stores.memory.standing import standing
 
@@ -109,6 +111,9 @@ class MemoryStore:
         if self in self.disk.stores:
             self.disk.stores.remove(self)
 
+    def beside(self) -> Store:
+        return cast("Store", MemoryStore(self.disk, self._clock))
+
     def now(self) -> int:
         return self._clock()
 
@@ -146,7 +151,7 @@ class MemoryStore:
             reach("commit.before")
             self.disk.check_fence(epoch)
             reach("commit.fenced")
-            found = self.disk.apply(batch, owned=True)
+            found = self.disk.apply(batch, True, self.now())
         except StoreError as error:
             done(error)
             return
@@ -158,7 +163,7 @@ class MemoryStore:
 
     async def write(self, batch: Batch) -> Committed:
         batch.check_handed_in()
-        found = self.disk.apply(batch, owned=False)
+        found = self.disk.apply(batch, False, self.now())
         self.ring()
         return found
 
@@ -280,6 +285,46 @@ class MemoryStore:
     async def forget_events(self, before: int, limit: int) -> int:
         self.disk.check_fence(self._owned())
         return self.disk.meetings.forget(before, limit)
+
+    async def set_queues(self, queues: Sequence[QueueRow]) -> None:
+        self.disk.works.queues.update({(queue.namespace, queue.name): queue for queue in queues})
+
+    async def claim_work(
+        self,
+        namespace: str,
+        queue: str,
+        limit: int,
+        worker: str,
+        lease_seconds: float,
+        steps: Collection[str] | None = None,
+    ) -> Claimed:
+        return self.disk.works.claim(namespace, queue, limit, worker, lease_seconds, steps, self.now())
+
+    async def beat_work(self, namespace: str, beats: Sequence[WorkBeat], lease_seconds: float) -> list[Hold]:
+        return self.disk.works.beat(namespace, beats, lease_seconds, self.now())
+
+    async def held_work(self, claims: Sequence[Claim]) -> list[Hold]:
+        return self.disk.works.held(claims)
+
+    async def complete_work(self, namespace: str, ends: Sequence[WorkEnd]) -> list[bool]:
+        found = self.disk.works.complete(namespace, ends)
+        self.ring()
+        return found
+
+    async def return_work(self, namespace: str, claims: Sequence[Claim]) -> None:
+        self.disk.works.give_back(namespace, claims)
+        self.ring()
+
+    async def work_done(self, limit: int, known: Collection[int]) -> list[WorkRow]:
+        self.disk.check_fence(self._owned())
+        return self.disk.works.done(limit, known, self.now())
+
+    async def queue_depths(self, namespace: str | None) -> list[QueueDepth]:
+        return self.disk.works.depths(namespace)
+
+    async def forget_work(self, before: int, limit: int) -> int:
+        self.disk.check_fence(self._owned())
+        return self.disk.works.forget(before, limit)
 
     def on_ring(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)

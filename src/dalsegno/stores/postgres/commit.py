@@ -15,10 +15,11 @@ from dalsegno.stores.postgres.arrays import Parameter, blob, integers, storable,
 from dalsegno.stores.postgres.connection import Connection, query
 from dalsegno.stores.postgres.meetings import Meetings
 from dalsegno.stores.postgres.session import Session
+from dalsegno.stores.postgres.work import write_work
 
 _RARE = (
     "copies", "restarts", "annotations", "unwaits", "waits", "events", "asks", "closings", "messages", "replies",
-    "heartbeats", "unbeats",
+    "heartbeats", "unbeats", "work", "ended_work", "dropped_work",
 )  # fmt: skip
 
 
@@ -146,6 +147,7 @@ def write_rare(
     beats = [(b.instance, storable(b.step), b.attempt, b.at, b.details) for b in batch.heartbeats]
     _many(connection, query("record_heartbeat", schema), beats)
     _many(connection, query("forget_heartbeats", schema), batch.unbeats)
+    write_work(connection, schema, batch)
     return bool(meetings.others or batch.messages or refusals)
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from dalsegno.kernel.ports import Match, Message
+from dalsegno.kernel.work import WorkRow
 from dalsegno.stores.postgres import read
 from dalsegno.stores.postgres.connection import Connection, query
 from dalsegno.stores.postgres.ownership import hold_fence
 from dalsegno.stores.postgres.session import Session
+from dalsegno.stores.postgres.work import work_of
 
 Result = TypeVar("Result")
 
@@ -135,6 +137,21 @@ class Fleet:
         found = read.messages(self._session.rows("open_messages", after, list(self._handed_out), self._epoch))
         self._handed_out.update(message.position for message in found)
         return found
+
+    def work_done(self, limit: int, known: Collection[int]) -> list[WorkRow]:
+        """Ended attempts of this node's instances, with what was nobody's; those end here that no worker will end."""
+        [(moment,)] = self._session.rows("fleet/clock")
+        if self._session.rows("hopeless_work", moment):
+            text = query("end_hopeless_work", self._schema)
+            self.fenced(lambda connection: connection.execute(text, (moment,)).rowcount)
+        self._claim("fleet/claim_worked", [row[0] for row in self._session.rows("fleet/unclaimed_work")])
+        text = f"{query('work_columns', self._schema)} {query('fleet/done_work', self._schema)}"
+        return [work_of(row) for row in self._session.select(text, (self._epoch, list(known), limit))]
+
+    def forget_work(self, before: int, limit: int) -> int:
+        """Forget claims that ended."""
+        text = query("forget_work", self._schema)
+        return self.fenced(lambda connection: connection.execute(text, (before, limit)).rowcount)
 
     def forget_events(self, before: int, limit: int) -> int:
         """Drop old events."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from dalsegno.errors import StoreError, UsageError
 from dalsegno.kernel.points import reach
@@ -21,9 +21,11 @@ from dalsegno.kernel.ports import (
     Message,
     NodeInfo,
     Standing,
+    Store,
     TaskRow,
 )
-from dalsegno.stores.postgres import enlisted, guests, ownership, read
+from dalsegno.kernel.work import Claim, Claimed, Hold, QueueDepth, QueueRow, WorkBeat, WorkEnd, WorkRow
+from dalsegno.stores.postgres import enlisted, guests, ownership, read, work
 from dalsegno.stores.postgres.address import Address, parse
 from dalsegno.stores.postgres.bell import Bell
 from dalsegno.stores.postgres.commit import Committer, write_handed_in
@@ -51,6 +53,7 @@ class PostgresStore:
     shared = True
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self.address: Address = parse(url)
         self._epoch: int | None = None
         self._clock = ownership.Clock()
@@ -71,6 +74,9 @@ class PostgresStore:
         self._codes = sorted(processes)
         if self._fleet is not None:
             self._fleet.knows(self._codes)
+
+    def beside(self) -> Store:
+        return cast("Store", PostgresStore(self._url))
 
     def now(self) -> int:
         return self._clock.now()
@@ -263,6 +269,56 @@ class PostgresStore:
 
     async def messages(self, after: int) -> list[Message]:
         return await self._of_fleet(lambda fleet: fleet.messages(after))
+
+    async def work_done(self, limit: int, known: Collection[int]) -> list[WorkRow]:
+        return await self._of_fleet(lambda fleet: fleet.work_done(limit, known))
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    async def set_queues(self, queues: Sequence[QueueRow]) -> None:
+        await self._again(lambda c, schema: work.set_queues(c, schema, queues))
+
+    async def claim_work(
+        self,
+        namespace: str,
+        queue: str,
+        limit: int,
+        worker: str,
+        lease_seconds: float,
+        steps: Collection[str] | None = None,
+    ) -> Claimed:
+        place = (namespace, queue)
+        claiming = work.Claiming(self.address.schema, place, limit, worker, lease_seconds, steps)
+        # Most looks find nothing: they take no lock.
+        if not await self._reader.call(lambda session: work.is_claimable(session, *place, self.now())):
+            return Claimed([])
+        return await self._writer.call(lambda session: session.transact(claiming.run))
+
+    async def _again(self, job: Callable[[Connection, str], Result]) -> Result:
+        """Do something in a transaction that does no harm when it is done twice."""
+        schema = self.address.schema
+        return await self._writer.call(lambda session: session.transact_again(lambda c: job(c, schema)))
+
+    async def beat_work(self, namespace: str, beats: Sequence[WorkBeat], lease_seconds: float) -> list[Hold]:
+        return await self._again(lambda c, schema: work.beat(c, schema, namespace, beats, lease_seconds))
+
+    async def held_work(self, claims: Sequence[Claim]) -> list[Hold]:
+        return await self._reader.call(lambda session: work.held(session, claims))
+
+    async def complete_work(self, namespace: str, ends: Sequence[WorkEnd]) -> list[bool]:
+        found = await self._again(lambda c, schema: work.complete(c, schema, namespace, ends))
+        self._bell.ring()
+        return found
+
+    async def return_work(self, namespace: str, claims: Sequence[Claim]) -> None:
+        await self._again(lambda c, schema: work.give_back(c, schema, namespace, claims))
+        self._bell.ring()
+
+    async def queue_depths(self, namespace: str | None) -> list[QueueDepth]:
+        return work.depths(await self._rows("queue_depths", namespace))
+
+    async def forget_work(self, before: int, limit: int) -> int:
+        return await self._of_fleet(lambda fleet: fleet.forget_work(before, limit))
 
     # -- reading -----------------------------------------------------------------------------------
 

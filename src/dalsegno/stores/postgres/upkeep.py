@@ -21,6 +21,7 @@ _INVARIANTS = (
     "check_entries",
     "check_waits",
     "check_nodes",
+    "check_work",
 )
 _MOST = 20
 _PATIENCE_SECONDS = 10.0

@@ -14,6 +14,7 @@ from dalsegno.kernel.points import reach
 from dalsegno.kernel.ports import Batch, Change, Committed, EventRow, Match, Message, Transaction, WaitRow
 from dalsegno.stores.annotations import merged
 from dalsegno.stores.sqlite.connection import Connection, MultiRow, query
+from dalsegno.stores.sqlite.work import write_work
 
 T = TypeVar("T")
 
@@ -105,6 +106,8 @@ def write(connection: Target, batch: Batch, owned: bool) -> Committed:
         connection.execute(query("record_heartbeat"), sign)
     if batch.unbeats:
         connection.executemany(query("forget_heartbeats"), batch.unbeats)
+    if batch.work or batch.ended_work or batch.dropped_work:
+        write_work(connection, batch, now())
     for work in batch.transactions:
         assert isinstance(connection, Connection), "transaction steps run on the writer's connection"
         found.transactions.append(_transact(connection, work))

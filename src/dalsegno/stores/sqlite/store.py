@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from dalsegno.errors import StoreError, UsageError
 from dalsegno.kernel.points import reach
@@ -25,9 +25,11 @@ from dalsegno.kernel.ports import (
     Message,
     NodeInfo,
     Standing,
+    Store,
     TaskRow,
 )
-from dalsegno.stores.sqlite import ownership, read
+from dalsegno.kernel.work import Claim, Claimed, Hold, QueueDepth, QueueRow, WorkBeat, WorkEnd, WorkRow
+from dalsegno.stores.sqlite import ownership, read, work
 from dalsegno.stores.sqlite.commit import commit, fenced, now, write
 from dalsegno.stores.sqlite.connection import Connection, Durability, connect, query, translate, unusable
 from dalsegno.stores.sqlite.doorbell import Doorbell
@@ -181,6 +183,9 @@ class SqliteStore:
         if self._lock is not None:
             self._lock.release()
 
+    def beside(self) -> Store:
+        return cast("Store", SqliteStore(self.path, self._durability))
+
     now = staticmethod(now)
 
     async def renew(self, lease_seconds: float, figures: bytes = b"{}") -> None:
@@ -311,6 +316,57 @@ class SqliteStore:
 
     async def forget_events(self, before: int, limit: int) -> int:
         return await self._fenced(lambda c: c.execute(query("forget_events"), (before, limit)).rowcount)
+
+    # -- steps on queues ---------------------------------------------------------------------------
+
+    def _transact(self, job: Callable[[Connection], Result]) -> asyncio.Future[Result]:
+        """Run a job in a transaction that needs no epoch: a claim's token is its fence."""
+        return self._writer.call(lambda connection: work.transact(connection, job))
+
+    async def set_queues(self, queues: Sequence[QueueRow]) -> None:
+        await self._transact(lambda c: work.set_queues(c, queues))
+
+    async def claim_work(
+        self,
+        namespace: str,
+        queue: str,
+        limit: int,
+        worker: str,
+        lease_seconds: float,
+        steps: Collection[str] | None = None,
+    ) -> Claimed:
+        claiming = work.Claiming(namespace, queue, limit, worker, lease_seconds, steps)
+        # Most looks find nothing: they take no lock.
+        if not await self._reader.call(lambda c: work.is_claimable(c, namespace, queue, now())):
+            return Claimed([])
+        return await self._transact(lambda c: claiming.run(c, now()))
+
+    async def beat_work(self, namespace: str, beats: Sequence[WorkBeat], lease_seconds: float) -> list[Hold]:
+        return await self._transact(lambda c: work.beat(c, namespace, beats, now(), lease_seconds))
+
+    async def held_work(self, claims: Sequence[Claim]) -> list[Hold]:
+        return await self._reader.call(lambda c: work.held(c, claims))
+
+    async def complete_work(self, namespace: str, ends: Sequence[WorkEnd]) -> list[bool]:
+        found = await self._transact(lambda c: work.complete(c, namespace, ends))
+        await self._ring_owner()
+        return found
+
+    async def return_work(self, namespace: str, claims: Sequence[Claim]) -> None:
+        await self._transact(lambda c: work.give_back(c, namespace, claims))
+        await self._ring_owner()
+
+    async def work_done(self, limit: int, known: Collection[int]) -> list[WorkRow]:
+        moment = now()
+        if await self._reader.call(lambda c: work.is_hopeless(c, moment)):
+            await self._fenced(lambda c: c.execute(query("end_hopeless_work"), (moment,)).rowcount)
+        return await self._reader.call(lambda c: work.done(c, limit, known))
+
+    async def queue_depths(self, namespace: str | None) -> list[QueueDepth]:
+        return await self._reader.call(lambda c: work.depths(c, namespace))
+
+    async def forget_work(self, before: int, limit: int) -> int:
+        return await self._fenced(lambda c: c.execute(query("forget_work"), (before, limit)).rowcount)
 
     # -- neighbours --------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ _INVARIANTS = (
     "check_entries",
     "check_waits",
     "check_nodes",
+    "check_work",
 )
 _MOST = 20
 

@@ -18,6 +18,7 @@ from dalsegno.testing.store_suite.neighbours import NeighbourTests
 from dalsegno.testing.store_suite.ownership import OwnershipTests
 from dalsegno.testing.store_suite.people import PeopleTests
 from dalsegno.testing.store_suite.place import Place
+from dalsegno.testing.store_suite.queues import QueueTests
 from dalsegno.testing.store_suite.recovery import RecoveryTests
 from dalsegno.testing.store_suite.transactions import TransactionTests
 from dalsegno.testing.store_suite.waits import WaitTests
@@ -34,6 +35,7 @@ class StoreSuite(
     TransactionTests,
     RecoveryTests,
     NeighbourTests,
+    QueueTests,
 ):
     """All of it; a subclass brings the fixture `place`."""
 

@@ -1,0 +1,1 @@
+DELETE FROM dalsegno.work WHERE id = ANY($1::bigint[])

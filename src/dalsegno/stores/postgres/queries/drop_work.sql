@@ -1,0 +1,1 @@
+DELETE FROM dalsegno.work WHERE instance = ANY($1::bigint[])

@@ -1,0 +1,1 @@
+SELECT cancelled FROM work WHERE id = ? AND token = ? AND state = 'claimed'

@@ -1,0 +1,1 @@
+UPDATE queues SET allowance = ?, refilled_at = ? WHERE namespace = ? AND name = ?
