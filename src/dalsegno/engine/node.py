@@ -114,7 +114,7 @@ class Node:
         self._discoveries.append(self.spawn(self.inbox.run()))
         if self.store.shared:
             self._discoveries.append(self.spawn(self.recovery.run()))
-        self.spawn(self.queued.run())
+        self._discoveries.append(self.spawn(self.queued.run()))
         self.inbox.look()
 
     def guarded(self, work: Callable[..., None], *args: Any) -> None:
