@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dalsegno import App, DefinitionError
-from dalsegno.authoring.declared import declare
+from dalsegno.authoring.declared import _declared, declare
 from dalsegno.authoring.process import Process
 from dalsegno.engine.residents import records
 from dalsegno.kernel.execution import Execution
@@ -110,6 +110,15 @@ def _replay_prefixes(app: App, item: Loaded) -> None:
             execution.replay(journal[:length])
         finally:
             execution.drop()
+
+
+@pytest.fixture(autouse=True)
+def declarations() -> Iterator[None]:
+    """What a test declares is gone after it: another one's process may have the name."""
+    before = dict(_declared)
+    yield
+    _declared.clear()
+    _declared.update(before)
 
 
 @pytest.fixture
