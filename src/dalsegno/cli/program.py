@@ -15,11 +15,11 @@ from dalsegno.errors import DalsegnoError, UsageError
 _INTERRUPTED = 130
 
 _VERBS = {
-    "Run": ("run", "dev", "node", "replay", "verify"),
+    "Run": ("run", "dev", "node", "worker", "replay", "verify"),
     "Instances": ("start", "list", "show", "watch", "result"),
     "Control": ("cancel", "terminate", "pause", "resume", "retry", "fork", "update"),
     "Events and people": ("publish", "tasks", "answer"),
-    "Operations": ("top", "nodes", "deployments", "metrics"),
+    "Operations": ("top", "nodes", "queues", "deployments", "metrics"),
     "Journals and store": ("export", "import", "db"),
 }
 _SHOWING: tuple[list[str], ...] = ([], ["--help"], ["-h"])

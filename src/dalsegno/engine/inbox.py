@@ -34,6 +34,8 @@ class Inbox:
         self._kept: dict[tuple[str, str], list[Message]] = {}
         self._again: list[Message] = []
         self._looked_again: set[int] = set()
+        #: how often instances that were set aside went on
+        self._resumptions = 0
         node.store.on_ring(self._wanted.set)
 
     def look(self) -> None:
@@ -42,6 +44,7 @@ class Inbox:
 
     def goes_on(self, namespace: str, id: str) -> None:
         """An instance that was set aside runs again: what came for it meanwhile can be delivered."""
+        self._resumptions += 1
         self._again += self._kept.pop((namespace, id), [])
         self._wanted.set()
 
@@ -108,7 +111,7 @@ class Inbox:
         )
 
     async def _child_ended(self, message: Message, child: str | None, entry: e.ChildEnded) -> None:
-        node = self._node
+        node, resumptions = self._node, self._resumptions
         await node.settled()
         row = await node.store.find(message.namespace, message.instance)
 
@@ -124,12 +127,13 @@ class Inbox:
         if row is None or row.ended_at is not None:
             self.reply(message.position, Reply())
         else:
-            node.loop.call_soon(node.waking.wake, row.key, deliver, lambda _: self._keep(message))
+            node.loop.call_soon(node.waking.wake, row.key, deliver, lambda _: self._keep(message, resumptions))
 
-    def _keep(self, message: Message) -> None:
+    def _keep(self, message: Message, resumptions: int) -> None:
         """An instance is set aside, or has just ended or gone on: look once more, then wait until it goes on."""
         name = (message.namespace, message.instance)
-        if message.position in self._looked_again:
+        # One that went on between the look and now was told what was kept for it by then, without this.
+        if message.position in self._looked_again and resumptions == self._resumptions:
             self._looked_again.discard(message.position)
             self._kept.setdefault(name, []).append(message)
         else:

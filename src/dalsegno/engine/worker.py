@@ -95,24 +95,27 @@ class Worker:
         self._rung.set()
         try:
             async with asyncio.timeout(grace_seconds):
-                while self._held and not any(task.done() for task in self._tasks[2:]):
+                while self._held:
                     self._quiet.clear()
-                    await asyncio.wait(
-                        [self._loop.create_task(self._quiet.wait()), *self._tasks[2:]],
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
+                    await self._quiet.wait()
         except TimeoutError:
             pass
-        left = [attempt.claim for attempt in self._held.values()]
-        for attempt in list(self._held.values()):
+        left = list(self._held.values())
+        for attempt in left:
             self._let_go(attempt)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(executor.close() for executor in self._executors.values()))
         if left:
-            self.log.warning("worker %r gives %d running steps back: they are done again", self.name, len(left))
-            await self._store.return_work(self._namespace, left)
+            await self._give_back([attempt.claim for attempt in left])
+
+    async def _give_back(self, claims: list[Claim]) -> None:
+        self.log.warning("worker %r gives %d running steps back: they are done again", self.name, len(claims))
+        try:
+            await self._store.return_work(self._namespace, claims)
+        except StoreError as error:
+            self.log.warning("worker %r can't reach the store, its leases end by themselves: %s", self.name, error)
 
     # -- claiming ----------------------------------------------------------------------------------
 
@@ -252,6 +255,7 @@ class Worker:
     def _let_go(self, attempt: Attempt) -> None:
         """Whatever it comes to, it counts no more."""
         self._held.pop(attempt.row.id, None)
+        self._quiet.set()
         self._cancel(attempt)
 
     def _cancel(self, attempt: Attempt) -> None:
