@@ -147,10 +147,12 @@ class App:
         """Run steps of these queues here, so many at once, beside a node in this process or in another.
 
         At the end it claims nothing more and lets running steps end; what takes longer than half a minute is given
-        back, for other workers to do again. Raises `DefinitionError` where no step is declared for a queue.
+        back, for other workers to do again. Raises `DefinitionError` where two steps of one name are on a queue.
         """
+        if not queues:
+            raise UsageError('app.worker() serves nothing: name a queue, as in app.worker("gpu")')
         specs = served([check_queue(queue) for queue in queues])
-        store = open_store(self._store) if self._node is None else self._node.store.beside()
+        store = (open_store(self._store) if self._node is None else self._node.store).beside()
         worker = Worker(
             store,
             self.namespace,

@@ -18,6 +18,7 @@ def declare(spec: StepSpec) -> None:
     former = known.get(place)
     if former is None or former.function is not spec.function or spec.queue is not None:
         # A copy with other options must not hide on which queue the step is.
+        known.pop(place, None)
         known[place] = spec
 
 
@@ -30,13 +31,19 @@ def served(queues: Collection[str]) -> dict[str, StepSpec]:
     found = {}
     for name, places in _declared.items():
         here = {place: spec for place, spec in places.items() if spec.queue in queues}
-        if len(here) > 1:
-            modules = ", ".join(sorted(f"{module}.{path}" for module, path in here))
+        lasting = _lasting(here or places)
+        if here and len(lasting) > 1:
             raise DefinitionError(
-                f"step {name!r} is declared {len(here)} times on queue {'/'.join(sorted(queues))}: {modules}. Give one "
-                "of them another name: @step(name=...)"
+                f"step {name!r} is declared {len(lasting)} times on queue {'/'.join(sorted(queues))}: "
+                f"{', '.join(sorted(lasting))}. Give one of them another name: @step(name=...)"
             )
-        candidates = list((here or places).values())
-        if len(candidates) == 1 and candidates[0].executor not in ("transaction", "inline"):
-            found[name] = candidates[0]
+        # Of those that functions declare within, tests for the most part, the newest is meant.
+        newest = list((here or places).values())[-1]
+        if len(lasting) <= 1 and newest.executor not in ("transaction", "inline"):
+            found[name] = newest
     return found
+
+
+def _lasting(places: Collection[_Place]) -> list[str]:
+    """Those that stay: what a function declares within is gone with it."""
+    return [f"{module}.{path}" for module, path in places if "<locals>" not in path]
