@@ -30,6 +30,8 @@ class Contestant:
 
 CONTESTANTS = [
     Contestant("dalsegno", "ours", "SQLite WAL, synchronous=FULL: fsync before a result is seen"),
+    Contestant("dalsegno-pg", "ours", "PostgreSQL on the same machine, fsync and synchronous_commit on", "postgres"),
+    Contestant("dbos-pg", "dbos_sqlite", "as dalsegno-pg, a pool of 20 connections", "postgres"),
     Contestant("floor", "floor", "SQLite WAL, synchronous=FULL, 5,000 journal rows a commit"),
     Contestant("dbos", "dbos_sqlite", "SQLite rollback journal, synchronous=FULL, as shipped"),
     Contestant("dbos-wal", "dbos_sqlite", "SQLite WAL switched on by us, synchronous=FULL", "wal"),
@@ -110,6 +112,8 @@ def judge(outcomes: Outcomes, most: int) -> list[Bar]:
         for peer, bar in {"dbos": 150, "dbos-wal": 150, "restate": 50, "restate-1p": 50}.items()
         if peer in outcomes
     ]
+    on_postgres = ratio(rate(outcomes, "dalsegno-pg", most), rate(outcomes, "dbos-pg", most))
+    bars.append(Bar(f"times dbos-pg on the same PostgreSQL at concurrency {most}", 100, on_postgres, "x"))
     bars.append(Bar(f"share of the floor at concurrency {most}", 0.25, ratio(ours, floor)))
     bars.append(Bar("p50 at concurrency 1 over four bare commits", 1.5, ratio(latency, four_commits), "x", True))
     return bars

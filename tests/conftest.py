@@ -113,20 +113,19 @@ def _replay_prefixes(app: App, item: Loaded) -> None:
 
 
 @pytest.fixture(autouse=True)
-def declarations() -> Iterator[None]:
-    """What a test declares is gone after it: another one's process may have the name."""
+def declarations(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Its own module's processes are what a test means; what it declares is gone after it."""
     before = dict(_declared)
+    for value in vars(request.module).values():
+        if isinstance(value, Process):
+            declare(value)
     yield
     _declared.clear()
     _declared.update(before)
 
 
 @pytest.fixture
-def open_app(request: pytest.FixtureRequest) -> Iterator[OpenApp]:
-    # Another module's test may have declared a process of the same name meanwhile.
-    for value in vars(request.module).values():
-        if isinstance(value, Process):
-            declare(value)
+def open_app() -> Iterator[OpenApp]:
     # A real file, in memory where the system has a place for that: hundreds of small databases are made here.
     with tempfile.TemporaryDirectory(dir=_RAM if _RAM.is_dir() else None) as folder:
         yield OpenApp(Path(folder))

@@ -1,6 +1,8 @@
 """One contestant a file, each a process of its own, so that none inherits another's threads or heap."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import msgspec
 
@@ -14,6 +16,16 @@ class Round(msgspec.Struct, frozen=True):
     concurrency: list[int]
     seconds: float
     variant: str = ""
+
+
+@contextlib.contextmanager
+def postgres_url() -> Iterator[str]:
+    """A database on a server of its own, every commit synced."""
+    # Its measured program imports it, not every contestant.
+    from dalsegno.testing.servers import PostgresServer
+
+    with PostgresServer() as server:
+        yield server.create_database()
 
 
 def asked() -> Round:

@@ -1,4 +1,4 @@
-"""DBOS on its SQLite store.
+"""DBOS on its SQLite store, or with variant `postgres` on a PostgreSQL.
 
 Called directly, a workflow answers without a poll, which is its fastest way to a result. Plain `def` measured
 faster than `async def` (which hops to a thread for each database call), and a small pool faster than the
@@ -7,13 +7,14 @@ Variant `async` runs the same in coroutines; `wal` switches the file to write-ah
 DBOS neither does nor documents, but which an operator could.
 """
 
+import contextlib
 import os
 import sqlite3
 
 import uvloop
 from dbos import DBOS, DBOSConfig
 
-from bench.contestants import Round, asked, report
+from bench.contestants import Round, asked, postgres_url, report
 from bench.load import Outcome, Sample, drive, drive_threads
 
 
@@ -57,7 +58,7 @@ async def three_steps_async(value: int) -> int:
     return await subtract_async(await double_async(await add_async(value)))
 
 
-def launch(round_: Round) -> None:
+def launch(round_: Round, url: str = "") -> None:
     database = f"{round_.folder}/dbos.sqlite"
     if round_.variant == "wal":
         with sqlite3.connect(database) as connection:
@@ -65,8 +66,8 @@ def launch(round_: Round) -> None:
         connection.close()
     config: DBOSConfig = {
         "name": "bench",
-        "system_database_url": f"sqlite:///{database}",
-        "sys_db_pool_size": 5,
+        "system_database_url": url or f"sqlite:///{database}",
+        "sys_db_pool_size": 20 if url else 5,
         "log_level": "ERROR",
     }
     DBOS(config=config)
@@ -85,8 +86,9 @@ async def in_coroutines(round_: Round) -> list[Sample]:
 
 def main() -> None:
     round_ = asked()
-    launch(round_)
-    report(Outcome(uvloop.run(in_coroutines(round_)) if round_.variant == "async" else in_threads(round_)))
+    with contextlib.ExitStack() as stack:
+        launch(round_, stack.enter_context(postgres_url()) if round_.variant == "postgres" else "")
+        report(Outcome(uvloop.run(in_coroutines(round_)) if round_.variant == "async" else in_threads(round_)))
     os._exit(0)  # its background threads outlive a polite end by seconds, and nothing is left to save
 
 

@@ -1,11 +1,12 @@
-"""Dalsegno on SQLite, durability FULL, as a user would run it: one App, processes started and awaited."""
+"""Dalsegno on SQLite or PostgreSQL, every commit synced, as a user would run it: one App, processes awaited."""
 
 import asyncio
+import contextlib
 from itertools import count
 
 import uvloop
 
-from bench.contestants import Round, asked, report
+from bench.contestants import Round, asked, postgres_url, report
 from bench.load import Outcome, Sample, drive
 from dalsegno import App, process, step
 
@@ -30,9 +31,9 @@ async def three_steps(value: int) -> int:
     return await subtract(await double(await add(value)))
 
 
-async def measure(round_: Round) -> list[Sample]:
+async def measure(store: str, round_: Round) -> list[Sample]:
     numbers = count()
-    async with App(f"sqlite:///{round_.folder}/ours.db") as app:
+    async with App(store) as app:
 
         async def call() -> None:
             run = await app.start(three_steps, 20, id=f"p-{next(numbers):012d}")
@@ -44,7 +45,12 @@ async def measure(round_: Round) -> list[Sample]:
 
 
 def main() -> None:
-    report(Outcome(uvloop.run(measure(asked()))))
+    round_ = asked()
+    with contextlib.ExitStack() as stack:
+        store = f"sqlite:///{round_.folder}/ours.db"
+        if round_.variant == "postgres":
+            store = stack.enter_context(postgres_url())
+        report(Outcome(uvloop.run(measure(store, round_))))
 
 
 if __name__ == "__main__":
