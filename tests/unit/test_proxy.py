@@ -130,13 +130,15 @@ async def test_cut_after_so_many_bytes() -> None:
 
 
 async def test_a_server_that_is_away_resets_the_client() -> None:
+    async def use(proxy: Proxy) -> None:
+        # The reset may come while the client still connects.
+        reader, _ = await asyncio.open_connection(proxy.host, proxy.port)
+        await reader.read()
+
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        with Proxy("127.0.0.1", bound.getsockname()[1]) as proxy:
-            # The reset may come while the client still connects.
-            with pytest.raises(ConnectionResetError):
-                reader, _ = await asyncio.open_connection(proxy.host, proxy.port)
-                await reader.read()
+        with Proxy("127.0.0.1", bound.getsockname()[1]) as proxy, pytest.raises(ConnectionResetError):
+            await use(proxy)
 
 
 def test_urls() -> None:
