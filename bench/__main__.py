@@ -65,13 +65,5 @@ def drivers_(*, rounds: int = 200) -> bool:
     return drivers(rounds)
 
 
-@cli.command(name="queues")
-def queues_(*, store: str | None = None, instances: int = 500, rounds: int = 3) -> bool:
-    """Steps on a queue: hand-off to a worker in another process, and throughput; on SQLite, or on a store of yours."""
-    from bench.queues import queues
-
-    return queues(store, instances, rounds)
-
-
 if __name__ == "__main__":
     sys.exit(0 if cli(result_action="return_value") else 1)
