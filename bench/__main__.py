@@ -65,5 +65,13 @@ def drivers_(*, rounds: int = 200) -> bool:
     return drivers(rounds)
 
 
+@cli.command(name="queues")
+def queues_(*, postgres: bool = False, instances: int = 500, rounds: int = 3) -> bool:
+    """Steps on a queue: hand-off to a worker in another process, and throughput."""
+    from bench.queues import queues
+
+    return queues(postgres, instances, rounds)
+
+
 if __name__ == "__main__":
     sys.exit(0 if cli(result_action="return_value") else 1)

@@ -34,13 +34,22 @@ _WORK = (
 def write_work(connection: Connection, schema: str, batch: Batch) -> None:
     """What a batch hands out, takes back and ends."""
     if batch.work:
-        with connection.pipeline():
-            connection.cursor().executemany(query("insert_work", schema), [_values(row) for row in batch.work])
+        _hand_out(connection, schema, [_values(row) for row in batch.work])
     if batch.ended_work:
         connection.execute(query("remember_work", schema), (batch.ended_work, moment_of(connection, schema)))
         connection.execute(query("delete_work", schema), (batch.ended_work,))
     if batch.dropped_work:
         connection.execute(query("drop_work", schema), (batch.dropped_work,))
+
+
+def _hand_out(connection: Connection, schema: str, rows: list[tuple[Any, ...]]) -> None:
+    if any(row[-1] for row in rows):
+        # One after the other: what is withdrawn here may have been handed out a row before.
+        with connection.pipeline():
+            connection.cursor().executemany(query("insert_work", schema), rows)
+    else:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        connection.execute(query("fleet/insert_works", schema), columns[:-1])
 
 
 def _values(w: WorkRow) -> tuple[Any, ...]:
@@ -50,8 +59,8 @@ def _values(w: WorkRow) -> tuple[Any, ...]:
 
 
 def moment_of(connection: Connection, schema: str) -> int:
-    """The database's time: leases of workers are kept by it alone."""
-    row = connection.execute(query("fleet/clock", schema)).fetchone()
+    """The database's time: leases of workers are kept by it alone. From here on rows are found by their keys."""
+    row = connection.execute(query("fleet/by_key", schema)).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -165,6 +174,7 @@ def _holds(rows: list[Any], ids: list[int]) -> list[Hold]:
 
 def complete(connection: Connection, schema: str, namespace: str, ends: Sequence[WorkEnd]) -> list[bool]:
     """Write outcomes; whether each of them counts."""
+    moment_of(connection, schema)
     ids, tokens = _proofs([end.claim for end in ends])
     values = (ids, tokens, [end.outcome for end in ends], namespace)
     found = {row[0] for row in connection.execute(query("complete_work", schema), values).fetchall()}
@@ -176,6 +186,7 @@ def complete(connection: Connection, schema: str, namespace: str, ends: Sequence
 
 def give_back(connection: Connection, schema: str, namespace: str, claims: Sequence[Claim]) -> None:
     """Make claims ready again."""
+    moment_of(connection, schema)
     connection.execute(query("return_work", schema), (*_proofs(claims), namespace))
 
 

@@ -1,3 +1,3 @@
-  JOIN dalsegno.instances ON instances.key = work.instance
- WHERE state = 'done' AND owner = $1 AND work.id <> ALL($2::bigint[])
+ WHERE state = 'done' AND (SELECT owner FROM dalsegno.instances WHERE instances.key = work.instance) = $1
+   AND NOT EXISTS (SELECT 1 FROM unnest($2::bigint[]) AS known (id) WHERE known.id = work.id)
  ORDER BY work.id LIMIT $3
