@@ -9,7 +9,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import count
 from time import perf_counter, time_ns
 
@@ -44,15 +44,15 @@ async def chain(steps: int) -> int:
     return last
 
 
-@contextlib.asynccontextmanager
-async def worker_of(url: str, concurrency: int) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def worker_of(url: str, concurrency: int) -> Iterator[None]:
     command = [sys.executable, "-m", "dalsegno.cli", "worker", "bench.queues", "--store", url, "--queue", "bench"]
     process = subprocess.Popen(
         [*command, "--concurrency", str(concurrency)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         assert process.stdout is not None
-        await asyncio.to_thread(process.stdout.readline)
+        process.stdout.readline()
         yield
     finally:
         process.terminate()
@@ -81,9 +81,9 @@ async def throughput(app: App, instances: int) -> float:
 
 async def measure(url: str, instances: int, rounds: int) -> tuple[list[float], list[float]]:
     async with App(url, processes=[one_step, chain]) as app:
-        async with worker_of(url, 10):
+        with worker_of(url, 10):
             waits = await hand_offs(app)
-        async with worker_of(url, instances):
+        with worker_of(url, instances):
             await throughput(app, 10)
             rates = [await throughput(app, instances) for _ in range(rounds)]
     return waits, rates
