@@ -192,21 +192,18 @@ class InProcess:
             assert row is not None
             check_same(row, spec.name, data, if_exists)
             if if_exists == "restart":
-                if self._is_elsewhere(row):
+                if not node.owns(row):
                     raise Refused(f"instance {id!r} belongs to another node: restart it there")
                 await node.stored.restart(row, spec, data, by)
             return row.key
         return key
-
-    def _is_elsewhere(self, row: InstanceRow) -> bool:
-        return self.store.shared and row.owner != self.store.epoch
 
     async def _elsewhere(self, namespace: str, id: str) -> bool:
         """Whether an instance belongs to another node, or to nobody yet."""
         if not self.store.shared or self.node.residents.by_id(namespace, id) is not None:
             return False
         row = await self.find(namespace, id)
-        return row is not None and self._is_elsewhere(row)
+        return row is not None and not self.node.owns(row)
 
     def _check_alive(self) -> None:
         if self.node.failure is not None:
@@ -225,10 +222,11 @@ class InProcess:
         (await copied).read()
 
     async def update(self, namespace: str, id: str, event: AnyEvent, by: str | None) -> Any:
+        self._check_alive()
         if await self._elsewhere(namespace, id):
             return await self._beside.update(namespace, id, event, by)
         request = update_request(self.limits, event, by, str(uuid.uuid4()))
-        return await self.request("update", namespace, id, request)
+        return await self.node.operations.request("update", namespace, id, request)
 
     async def publish(self, namespace: str, event: AnyEvent, to: str | None, id: str | None) -> str:
         self._check_alive()

@@ -72,10 +72,6 @@ async def living(app: App, count: int) -> None:
     await until(there)
 
 
-def open_client(url: str) -> App:
-    return App(url)
-
-
 async def schema(fleet: Fleet) -> None:
     async with App(fleet.url):
         pass
@@ -85,7 +81,7 @@ async def test_what_clients_start_is_shared_by_the_nodes_and_their_results_come_
     await schema(fleet)
     fleet.start()
     fleet.start()
-    async with open_client(fleet.url).client() as app:
+    async with App(fleet.url).client() as app:
         await living(app, 2)
         runs = [await app.start(program.three_steps, n) for n in range(200)]
         assert await asyncio.gather(*(run.result() for run in runs)) == [3 * n for n in range(200)]
@@ -94,10 +90,10 @@ async def test_what_clients_start_is_shared_by_the_nodes_and_their_results_come_
     assert len(fleet.workers()) == 2
 
 
-async def test_what_a_killed_node_ran_goes_on_elsewhere_within_its_lease_and_a_second(fleet):
+async def test_what_a_killed_node_ran_goes_on_elsewhere_once_its_lease_is_over(fleet):
     await schema(fleet)
     first = fleet.start()
-    async with open_client(fleet.url).client() as app:
+    async with App(fleet.url).client() as app:
         await living(app, 1)
         runs = [await app.start(program.many_steps, 100, id=f"one-{n}") for n in range(20)]
         sleepers = [await app.start(program.sleeps_a_while, 4.0, id=f"sleeper-{n}") for n in range(5)]
@@ -133,7 +129,7 @@ async def test_what_a_killed_node_ran_goes_on_elsewhere_within_its_lease_and_a_s
 async def test_a_node_that_drains_hands_over_at_once_and_nothing_is_done_twice(fleet):
     await schema(fleet)
     first = fleet.start()
-    async with open_client(fleet.url).client() as app:
+    async with App(fleet.url).client() as app:
         await living(app, 1)
         runs = [await app.start(program.many_steps, 60, id=f"one-{n}") for n in range(20)]
         waiting = await app.start(program.waits_for_go, "w", id="waiting")
@@ -157,7 +153,7 @@ async def test_a_node_that_drains_hands_over_at_once_and_nothing_is_done_twice(f
 async def test_a_frozen_node_writes_nothing_once_another_took_over(fleet):
     await schema(fleet)
     frozen = fleet.start()
-    async with open_client(fleet.url).client() as app:
+    async with App(fleet.url).client() as app:
         await living(app, 1)
         runs = [await app.start(program.many_steps, 50, id=f"one-{n}") for n in range(10)]
 
@@ -180,7 +176,7 @@ async def test_a_frozen_node_writes_nothing_once_another_took_over(fleet):
 async def test_an_operation_reaches_the_node_that_has_the_instance(fleet):
     await schema(fleet)
     fleet.start()
-    async with open_client(fleet.url).client() as client:
+    async with App(fleet.url).client() as client:
         await living(client, 1)
         run = await client.start(program.waits_for_go, "w", id="waiting")
 
@@ -202,7 +198,7 @@ async def test_an_operation_reaches_the_node_that_has_the_instance(fleet):
 async def test_children_and_parents_find_each_other_across_a_takeover(fleet):
     await schema(fleet)
     first = fleet.start()
-    async with open_client(fleet.url).client() as app:
+    async with App(fleet.url).client() as app:
         await living(app, 1)
         run = await app.start(program.parent, 200)
 

@@ -51,12 +51,7 @@ class Inbox:
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(self._node.limits.poll_seconds):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
-            self._wanted.clear()
+            await self._node.rung(self._wanted)
             await self.deliver()
 
     async def deliver(self) -> None:
@@ -158,7 +153,7 @@ class Inbox:
         elif row.status in FINAL:
             # It failed, or was stopped when its parent ended: both go on together.
             request = Request(f"parent {message.instance}", "its parent was retried")
-            if store.shared and row.owner != store.epoch:
+            if not self._node.owns(row):
                 batch = self._node.committer.batch
                 told = word(message.namespace, message.instance, refused.child, "retry", request, store.now())
                 batch.messages.append(told)

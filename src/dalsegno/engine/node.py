@@ -36,7 +36,7 @@ from dalsegno.kernel import guard, points
 from dalsegno.kernel.definition import ProcessSpec
 from dalsegno.kernel.limits import Limits
 from dalsegno.kernel.points import reach
-from dalsegno.kernel.ports import Batch, Committed, Store
+from dalsegno.kernel.ports import Batch, Committed, InstanceRow, Store
 
 _GRACE_SECONDS = 5.0
 
@@ -231,6 +231,19 @@ class Node:
     async def pause(self) -> None:
         """Wait a moment for others to get on."""
         await asyncio.sleep(0.002)
+
+    async def rung(self, wanted: asyncio.Event) -> None:
+        """Wait until something is wanted, or it is time to look anyway."""
+        try:
+            async with asyncio.timeout(self.limits.poll_seconds):
+                await wanted.wait()
+        except TimeoutError:
+            pass
+        wanted.clear()
+
+    def owns(self, row: InstanceRow) -> bool:
+        """Whether an instance is this node's, and not another's or nobody's."""
+        return not self.store.shared or row.owner == self.store.epoch
 
     async def settled(self) -> None:
         """Wait until everything written so far is durable."""

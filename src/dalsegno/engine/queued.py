@@ -122,12 +122,7 @@ class Queued:
     async def run(self) -> None:
         """Take up what workers have done until cancelled: at a ring, and once in a while."""
         while True:
-            try:
-                async with asyncio.timeout(self._node.limits.poll_seconds):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
-            self._wanted.clear()
+            await self._node.rung(self._wanted)
             await self.collect()
 
     async def collect(self) -> None:

@@ -34,12 +34,7 @@ class Recovery:
     async def run(self) -> None:
         """Take over what other nodes leave or clients start, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(self._node.limits.poll_seconds):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
-            self._wanted.clear()
+            await self._node.rung(self._wanted)
             await self.recover()
 
     async def recover(self) -> None:

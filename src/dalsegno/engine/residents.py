@@ -143,7 +143,7 @@ class Waking:
             return
         row = item.row
         resident = None
-        if self._node.store.shared and row.owner != self._node.store.epoch:
+        if not self._node.owns(row):
             for _, otherwise in wanted:
                 if otherwise is not None:
                     otherwise(Refused(f"instance {row.id!r} is run by another node by now: ask again"))
